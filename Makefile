@@ -1,0 +1,60 @@
+# Every target works with or without uv, without sudo and without Docker.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+
+ifeq ($(UV),)
+  MAKE_VENV = $(PYTHON) -m venv $(VENV)
+  INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+else
+  MAKE_VENV = uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+  INSTALL = uv pip install --quiet --python $(BIN)/python --no-deps
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format reset lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@echo "Making $(VENV)"
+	@$(MAKE_VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing what it runs on"
+	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo "Installing what tests and checks it"
+	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+run: $(VENV)/.run ## Start everything on this machine (Ctrl-C stops it)
+	@$(BIN)/daarion up
+
+test: $(VENV)/.dev ## Run the checks and the whole test suite
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## Format, lint, types, layers, templates
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/statelint statemachines/router.asl.json
+	@AWS_DEFAULT_REGION=eu-central-1 $(BIN)/cfn-lint template.yaml
+
+format: $(VENV)/.dev ## Format the code and mend what ruff can
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --quiet --fix .
+
+reset: ## Delete the data folder (DAARION_HOME)
+	@rm -rf "$${DAARION_HOME:-.daarion}"
+
+lock: ## Resolve the dependency floors into the lock files (needs uv)
+	@infra/lock.sh

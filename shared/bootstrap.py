@@ -1,0 +1,126 @@
+"""The composition root: builds each client on first use and hands it to the domains. Nothing else constructs them."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from shared.cloud.aws import Aws
+from shared.cloud.outbox import Outbox
+from shared.cloud.queue import Queue
+from shared.cloud.workflow import Workflow
+from shared.db.database import Database
+from shared.db.migrate import missing_migrations
+from shared.errors import ApiError
+from shared.observability import configure_logging
+from shared.settings import Settings, current_settings
+
+if TYPE_CHECKING:
+    from shared.agents.runtime import AgentRuntime
+    from shared.llm.gateway import Gateway
+    from shared.memory.memory import Memory
+    from shared.policy.keys import Keys
+    from shared.router.flows import Flows
+    from shared.tools.toolbox import Toolbox
+    from shared.usage.meter import Meter
+
+
+class Services:
+    """Everything a function may need, each part made when it is first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def database(self) -> Database:
+        """The pool."""
+        return Database(self.settings.database_url, max_size=self.settings.database_pool_size)
+
+    @cached_property
+    def aws(self) -> Aws:
+        """The AWS clients."""
+        return Aws(self.settings.aws_region, self.settings.aws_endpoint_url)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """The relay from committed jobs to the queues this process knows."""
+        urls = {
+            "tool": self.settings.tool_queue_url,
+            "memory": self.settings.memory_queue_url,
+            "usage": self.settings.usage_queue_url,
+        }
+        queues = {name: Queue(self.aws, url) for name, url in urls.items() if url}
+        return Outbox(self.database, queues, inline=self.settings.inline_outbox)
+
+    @cached_property
+    def workflow(self) -> Workflow:
+        """The router's state machine."""
+        return Workflow(self.aws, self.settings.router_state_machine_arn)
+
+    @cached_property
+    def keys(self) -> "Keys":
+        """API keys."""
+        from shared.policy.keys import Keys
+
+        return Keys(self.database, self.settings.secret_key)
+
+    @cached_property
+    def gateway(self) -> "Gateway":
+        """Every model call."""
+        from shared.llm.gateway import open_gateway
+
+        return open_gateway(self.settings, self.database, self.outbox)
+
+    @cached_property
+    def memory(self) -> "Memory":
+        """What agents remember."""
+        from shared.memory.memory import open_memory
+
+        return open_memory(self.settings, self.database, self.outbox)
+
+    @cached_property
+    def toolbox(self) -> "Toolbox":
+        """The catalogue and the one execution path."""
+        from shared.tools.toolbox import Toolbox
+
+        return Toolbox(self.database, self.outbox)
+
+    @cached_property
+    def agents(self) -> "AgentRuntime":
+        """Sessions and the agent loop."""
+        from shared.agents.runtime import AgentRuntime
+
+        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox)
+
+    @cached_property
+    def flows(self) -> "Flows":
+        """The router."""
+        from shared.router.flows import Flows
+
+        return Flows(self.database, self.workflow, self.gateway, self.toolbox, self.settings.tool_queue_url)
+
+    @cached_property
+    def meter(self) -> "Meter":
+        """The usage meter."""
+        from shared.usage.meter import Meter
+
+        return Meter(self.database)
+
+    async def missing(self) -> list[str]:
+        """What is down or behind: ``database``, ``migrations``. Empty when ready."""
+        try:
+            async with self.database.system() as connection:
+                return ["migrations"] if await missing_migrations(connection) else []
+        except ApiError:
+            return ["database"]
+
+    async def close(self) -> None:
+        """Send what is left, then release every client that was made."""
+        for name in ("outbox", "gateway", "database"):
+            if name in self.__dict__:
+                await getattr(self, name).close()
+
+
+def open_services() -> Services:
+    """This process's services, configured from its environment."""
+    settings = current_settings()
+    configure_logging(settings.log_level, "daarion")
+    return Services(settings)

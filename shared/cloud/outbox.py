@@ -1,0 +1,133 @@
+"""Jobs as rows first, messages second.
+
+``enqueue`` writes the row in the caller's transaction; ``Outbox.flush`` sends what was committed; the consumer calls
+``claim`` in the transaction of its effect. A message lost on the way is sent again by ``Outbox.sweep``; a doubled one
+finds its row gone.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from shared.cloud.queue import Outgoing, Queue
+from shared.db.database import Connection, Database, Row, fetch_all, fetch_one
+from shared.ids import new_id
+from shared.observability import Log
+
+_BATCH = 100
+_log = Log("outbox")
+
+
+async def enqueue(connection: Connection, microdao_id: str, queue: str, body: dict[str, Any]) -> str:
+    """Write a job for ``queue`` (a logical name such as ``memory``) and return its id.
+
+    The message will be ``{"job_id", "microdao_id", **body}``; put ids in ``body``, never content.
+    """
+    job_id = new_id("job")
+    message = {"job_id": job_id, "microdao_id": microdao_id, **body}
+    await connection.execute(
+        "INSERT INTO outbox (id, microdao_id, queue, body) VALUES (%s, %s, %s, %s)",
+        (job_id, microdao_id, queue, Jsonb(message)),
+    )
+    return job_id
+
+
+async def claim(connection: Connection, job_id: str) -> bool:
+    """Take the job for this transaction: True for the one consumer that may apply the effect.
+
+    Waits for a rival's open transaction: if that commits the job is gone, if it rolls back the job is ours.
+    """
+    return await fetch_one(connection, "DELETE FROM outbox WHERE id = %s RETURNING id", (job_id,)) is not None
+
+
+class Outbox:
+    """Moves committed jobs to their queues."""
+
+    def __init__(self, database: Database, queues: Mapping[str, Queue], *, inline: bool = False) -> None:
+        self._database = database
+        self._queues = queues
+        self._inline = inline
+        self._wake = asyncio.Event()
+        self._relay: asyncio.Task[None] | None = None
+
+    async def committed(self) -> None:
+        """Tell the outbox that jobs were committed. They leave at once, in the background.
+
+        With ``inline`` (on Lambda, where nothing runs after the answer) they have left when this returns.
+        """
+        if self._inline:
+            await self._flush_safely()
+            return
+        if self._relay is None or self._relay.done():
+            self._relay = asyncio.create_task(self._run_relay(), name="outbox-relay")
+        self._wake.set()
+
+    async def flush(self) -> int:
+        """Send every unsent job; the number sent."""
+        total = 0
+        while rows := await self._take_unsent():
+            total += await self._send(rows)
+            if len(rows) < _BATCH:
+                break
+        return total
+
+    async def sweep(self, queue: str, *, older_than_s: float) -> int:
+        """Send again the jobs of ``queue`` whose message was not acted on for ``older_than_s``; the number sent."""
+        async with self._database.system() as connection:
+            rows = await fetch_all(
+                connection,
+                "UPDATE outbox SET sent_at = NULL WHERE queue = %s"
+                " AND sent_at < now() - make_interval(secs => %s) RETURNING id",
+                (queue, older_than_s),
+            )
+        sent = await self.flush()
+        if rows:
+            _log.info("jobs sent again", queue=queue, jobs=len(rows))
+        return sent
+
+    async def close(self) -> None:
+        """Send what is left and stop the relay."""
+        if self._relay is not None:
+            self._relay.cancel()
+            await asyncio.gather(self._relay, return_exceptions=True)
+            await self._flush_safely()
+
+    async def _run_relay(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await self._flush_safely()
+
+    async def _flush_safely(self) -> None:
+        try:
+            await self.flush()
+        except Exception:
+            _log.exception("jobs stay in the outbox until the next sweep")
+
+    async def _take_unsent(self) -> list[Row]:
+        async with self._database.system() as connection:
+            return await fetch_all(
+                connection,
+                "UPDATE outbox SET sent_at = now(), sends = sends + 1 WHERE id IN ("
+                " SELECT id FROM outbox WHERE sent_at IS NULL AND queue = ANY(%s)"
+                " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)"
+                " RETURNING id, queue, body",
+                (list(self._queues), _BATCH),
+            )
+
+    async def _send(self, rows: list[Row]) -> int:
+        accepted: set[str] = set()
+        try:
+            for name in {row["queue"] for row in rows}:
+                messages = [Outgoing(row["id"], row["body"]) for row in rows if row["queue"] == name]
+                accepted |= await self._queues[name].send(messages)
+        finally:
+            await self._release([row["id"] for row in rows if row["id"] not in accepted])
+        return len(accepted)
+
+    async def _release(self, job_ids: list[str]) -> None:
+        if job_ids:
+            async with self._database.system() as connection:
+                await connection.execute("UPDATE outbox SET sent_at = NULL WHERE id = ANY(%s)", (job_ids,))

@@ -1,0 +1,1 @@
+"""Postgres: the pool, the tenancy of a transaction, and the migrations."""

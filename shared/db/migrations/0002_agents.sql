@@ -1,0 +1,51 @@
+-- Blueprints (versioned behaviour of an agent), sessions and their messages in OpenAI's form.
+
+CREATE TABLE blueprint (
+    id text PRIMARY KEY,
+    microdao_id text NOT NULL REFERENCES microdao,
+    code text NOT NULL,
+    active_version integer NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (microdao_id, code)
+);
+CALL protect_tenant_table('blueprint');
+
+-- A version never changes; an update adds one.
+CREATE TABLE blueprint_version (
+    microdao_id text NOT NULL REFERENCES microdao,
+    blueprint_id text NOT NULL REFERENCES blueprint ON DELETE CASCADE,
+    version integer NOT NULL,
+    definition jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (blueprint_id, version)
+);
+CALL protect_tenant_table('blueprint_version');
+
+CREATE TABLE session (
+    id text PRIMARY KEY,
+    microdao_id text NOT NULL,
+    agent_id text NOT NULL,
+    blueprint_id text NOT NULL REFERENCES blueprint,
+    blueprint_version integer NOT NULL,
+    channel_id text,
+    state text NOT NULL CHECK (state IN
+        ('INITED', 'RUNNING', 'WAITING_FOR_CLARIFICATION', 'COMPLETED', 'FAILED', 'CANCELLED')),
+    iteration integer NOT NULL DEFAULT 0,
+    cost_microusd bigint NOT NULL DEFAULT 0,
+    result text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    FOREIGN KEY (microdao_id, agent_id) REFERENCES agent
+);
+CREATE INDEX ON session (microdao_id, id DESC);
+CALL protect_tenant_table('session');
+
+CREATE TABLE session_message (
+    microdao_id text NOT NULL REFERENCES microdao,
+    session_id text NOT NULL REFERENCES session ON DELETE CASCADE,
+    position integer NOT NULL,
+    message jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (session_id, position)
+);
+CALL protect_tenant_table('session_message');

@@ -1,0 +1,104 @@
+"""The policy decision point: one pure function over Cedar policies. What is not permitted is denied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from cedarpy import PolicySet, is_authorized
+
+from shared.errors import Unauthorized
+from shared.observability import Log
+from shared.policy.principal import Principal
+from shared.policy.roles import ACTION_GROUPS, ROLE_PARENTS
+from shared.settings import CONFIG_DIR
+
+_log = Log("policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What an action is about: its kind (``Tool``), id and microDAO."""
+
+    kind: str
+    id: str
+    microdao_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer, the reason in words, and the ids of the policies that decided."""
+
+    allow: bool
+    reason: str
+    policies: tuple[str, ...] = ()
+
+
+def decide(principal: Principal, action: str, resource: Resource, context: Mapping[str, Any] | None = None) -> Decision:
+    """Evaluate the policies. An action that no policy knows is denied."""
+    if action not in ACTION_GROUPS:
+        return Decision(False, f"unknown action {action!r}")
+    request = {
+        "principal": f"Principal::{_quote(principal.key_id)}",
+        "action": f"Action::{_quote(action)}",
+        "resource": f"{resource.kind}::{_quote(resource.id)}",
+        "context": dict(context or {}),
+    }
+    answer = is_authorized(request, _policies(), [*_fixed_entities(), *_entities_of(principal, resource)])
+    named = answer.diagnostics.id_annotations_by_reason
+    policies = tuple(sorted(str(named.get(reason) or reason) for reason in answer.diagnostics.reasons))
+    return Decision(answer.allowed, _reason(answer.allowed, action, policies), policies)
+
+
+def authorize(principal: Principal, action: str, resource: Resource, context: Mapping[str, Any] | None = None) -> None:
+    """Let the action pass or raise Unauthorized naming the rule; each denial is logged."""
+    decision = decide(principal, action, resource, context)
+    if not decision.allow:
+        _log.warning("denied", principal=principal.key_id, action=action, resource=resource.id, reason=decision.reason)
+        raise Unauthorized(decision.reason)
+
+
+def _reason(allowed: bool, action: str, policies: tuple[str, ...]) -> str:
+    if allowed:
+        return f"{action} is permitted by {', '.join(policies)}"
+    if policies:
+        return f"{action} is forbidden by {', '.join(policies)}"
+    return f"{action} is permitted by no policy for your roles"
+
+
+@cache
+def _policies() -> PolicySet:
+    return PolicySet.from_str((CONFIG_DIR / "policies.cedar").read_text(encoding="utf-8"))
+
+
+@cache
+def _fixed_entities() -> tuple[dict[str, Any], ...]:
+    roles = (_entity("Role", role, parents=[("Role", one) for one in above]) for role, above in ROLE_PARENTS.items())
+    actions = (
+        _entity("Action", action, parents=[("Action", one) for one in groups])
+        for action, groups in ACTION_GROUPS.items()
+    )
+    return (*roles, *actions)
+
+
+def _entities_of(principal: Principal, resource: Resource) -> list[dict[str, Any]]:
+    roles = [("Role", role) for role in sorted(principal.roles)]
+    return [
+        _entity("Principal", principal.key_id, {"microdao": principal.microdao_id}, roles),
+        _entity(resource.kind, resource.id, {"microdao": resource.microdao_id}),
+    ]
+
+
+def _entity(
+    kind: str, identifier: str, attrs: dict[str, str] | None = None, parents: list[tuple[str, str]] | None = None
+) -> dict[str, Any]:
+    return {
+        "uid": {"type": kind, "id": identifier},
+        "attrs": attrs or {},
+        "parents": [{"type": kind, "id": name} for kind, name in parents or []],
+    }
+
+
+def _quote(identifier: str) -> str:
+    escaped = identifier.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,68 @@
+"""API keys: random, shown once, kept as a keyed hash."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.db.database import Database
+from shared.errors import InvalidApiKey, InvalidRequest, NotFound
+from shared.ids import new_id
+from shared.policy import store
+from shared.policy.principal import Principal
+from shared.policy.roles import ROLES
+
+PREFIX = "sk-daarion-"
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key at the one moment when its secret is known."""
+
+    id: str
+    secret: str
+
+
+class Keys:
+    """Creates, checks and revokes keys. ``secret_key`` keys the hash: a stolen table alone opens nothing."""
+
+    def __init__(self, database: Database, secret_key: str) -> None:
+        self._database = database
+        self._secret_key = secret_key.encode()
+
+    async def authenticate(self, secret: str) -> Principal:
+        """The principal behind a bearer key. Raises InvalidApiKey for an unknown or revoked one."""
+        async with self._database.system() as connection:
+            row = await store.find_key(connection, self._hash(secret))
+        if row is None:
+            raise InvalidApiKey("Incorrect API key provided. Create one with `daarion keys create`.")
+        return Principal(row["id"], row["microdao_id"], frozenset(row["roles"]))
+
+    async def create(self, microdao_id: str, roles: Sequence[str], name: str, *, secret: str | None = None) -> NewKey:
+        """Make a key for a microDAO; ``secret`` fixes it (for seeds), else it is random."""
+        if unknown := sorted(set(roles) - ROLES):
+            raise InvalidRequest(f"unknown role {unknown[0]!r}; roles are {', '.join(sorted(ROLES))}", param="roles")
+        key = NewKey(new_id("key"), secret or PREFIX + secrets.token_urlsafe(32))
+        async with self._database.system() as connection:
+            if not await store.microdao_exists(connection, microdao_id):
+                raise NotFound(f"no microDAO {microdao_id!r}", param="microdao_id")
+            await store.insert_key(
+                connection,
+                key_id=key.id,
+                microdao_id=microdao_id,
+                name=name,
+                key_hash=self._hash(key.secret),
+                hint=key.secret[-4:],
+                roles=roles,
+            )
+        return key
+
+    async def revoke(self, microdao_id: str, key_id: str) -> None:
+        """Revoke a key at once. Raises NotFound for another tenant's."""
+        async with self._database.tenant(microdao_id) as connection:
+            if not await store.revoke_key(connection, key_id):
+                raise NotFound(f"no key {key_id!r}")
+
+    def _hash(self, secret: str) -> bytes:
+        return hmac.new(self._secret_key, secret.encode(), hashlib.sha256).digest()

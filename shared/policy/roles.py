@@ -1,0 +1,41 @@
+"""The roles and actions that policies speak of."""
+
+from typing import Final, Literal, get_args
+
+Role = Literal["owner", "admin", "member", "guest", "agent", "service", "operator"]
+ROLES: Final[frozenset[str]] = frozenset(get_args(Role))
+
+# Each role and those it includes.
+ROLE_PARENTS: Final[dict[str, tuple[str, ...]]] = {
+    "operator": ("owner",),
+    "owner": ("admin",),
+    "admin": ("member",),
+    "service": ("member",),
+    "member": ("guest",),
+    "guest": (),
+    "agent": (),
+}
+
+# Each action and the groups that policies grant.
+ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "model.list": ("converse", "use"),
+    "agent.run": ("converse", "use", "act"),
+    "llm.invoke": ("use", "act"),
+    "memory.read": ("use", "act"),
+    "memory.write": ("use", "act"),
+    "tool.list": ("use", "act"),
+    "tool.invoke": ("use", "act"),
+    "flow.run": ("use",),
+    "flow.read": ("use",),
+    "session.read": ("use",),
+    "usage.read": ("use",),
+    "policy.ask": ("use",),
+    "blueprint.read": ("use",),
+    "blueprint.write": ("administer",),
+    "grant.write": ("administer",),
+    "tool.write": ("administer",),
+    "key.write": ("administer",),
+    "agent.write": ("administer",),
+    "metrics.read": ("administer",),
+    "microdao.write": ("operate",),
+}

@@ -1,0 +1,76 @@
+"""SQL of keys, microDAOs and agents."""
+
+from collections.abc import Sequence
+
+from shared.db.database import Connection, Row, fetch_all, fetch_one
+
+
+async def find_key(connection: Connection, key_hash: bytes) -> Row | None:
+    """The unrevoked key with this hash (system role: its tenant is not known yet)."""
+    return await fetch_one(
+        connection,
+        "SELECT id, microdao_id, roles FROM api_key WHERE key_hash = %s AND revoked_at IS NULL",
+        (key_hash,),
+    )
+
+
+async def insert_key(
+    connection: Connection,
+    *,
+    key_id: str,
+    microdao_id: str,
+    name: str,
+    key_hash: bytes,
+    hint: str,
+    roles: Sequence[str],
+) -> None:
+    """Add a key; a hash that is known already is left as it is."""
+    await connection.execute(
+        "INSERT INTO api_key (id, microdao_id, name, key_hash, hint, roles) VALUES (%s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (key_hash) DO NOTHING",
+        (key_id, microdao_id, name, key_hash, hint, list(roles)),
+    )
+
+
+async def list_keys(connection: Connection, after: str, limit: int) -> list[Row]:
+    """Keys of the transaction's microDAO, by id, without their hashes."""
+    return await fetch_all(
+        connection,
+        "SELECT id, microdao_id, name, hint, roles, created_at, revoked_at FROM api_key"
+        " WHERE id > %s ORDER BY id LIMIT %s",
+        (after, limit),
+    )
+
+
+async def revoke_key(connection: Connection, key_id: str) -> bool:
+    """Revoke a key of the transaction's microDAO; False when there is none."""
+    row = await fetch_one(
+        connection,
+        "UPDATE api_key SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s RETURNING id",
+        (key_id,),
+    )
+    return row is not None
+
+
+async def insert_microdao(connection: Connection, microdao_id: str, name: str) -> bool:
+    """Add a tenant (system role); False when it exists."""
+    row = await fetch_one(
+        connection,
+        "INSERT INTO microdao (microdao_id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING microdao_id",
+        (microdao_id, name),
+    )
+    return row is not None
+
+
+async def list_microdaos(connection: Connection, after: str, limit: int) -> list[Row]:
+    """The tenants that the transaction may see."""
+    return await fetch_all(
+        connection,
+        "SELECT microdao_id, name, created_at FROM microdao WHERE microdao_id > %s ORDER BY microdao_id LIMIT %s",
+        (after, limit),
+    )
+
+
+async def microdao_exists(connection: Connection, microdao_id: str) -> bool:
+    """Whether the transaction may see this tenant."""
+    return await fetch_one(connection, "SELECT 1 FROM microdao WHERE microdao_id = %s", (microdao_id,)) is not None

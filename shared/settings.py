@@ -1,0 +1,153 @@
+"""Settings from the environment, checked once at start with messages that name the variable.
+
+A plain dataclass: pydantic-settings would add 80 ms to the cold start of every function.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+
+from shared.errors import SettingError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG_DIR = ROOT / "infra" / "config"
+PROFILES = ("dev", "staging", "prod")
+
+Profile = Literal["dev", "staging", "prod"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One process's configuration. A field's variable is ``VARIABLES[field]``."""
+
+    profile: Profile = "dev"
+    home: Path = Path(".daarion")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    log_level: str = "INFO"
+    database_url: str = ""
+    database_migration_url: str = ""
+    database_pool_size: int = 8
+    aws_endpoint_url: str = ""
+    aws_region: str = "eu-central-1"
+    tool_queue_url: str = ""
+    memory_queue_url: str = ""
+    usage_queue_url: str = ""
+    router_state_machine_arn: str = ""
+    secret_key: str = ""
+    api_key: str = ""
+    admin_key: str = ""
+    openai_api_key: str = ""
+    openai_base_url: str = "https://api.openai.com/v1"
+    deepseek_api_key: str = ""
+    deepseek_base_url: str = "https://api.deepseek.com/v1"
+    anthropic_api_key: str = ""
+    anthropic_base_url: str = "https://api.anthropic.com"
+    local_llm_base_url: str = ""
+    models_file: Path = CONFIG_DIR / "models.yaml"
+    max_body_bytes: int = 10_000_000
+    llm_timeout_s: float = 60.0
+    usd_per_1t: float = 0.01
+    inline_outbox: bool = False
+
+    @property
+    def migration_url(self) -> str:
+        """The login that owns the schema; the runtime login where only one is configured."""
+        return self.database_migration_url or self.database_url
+
+
+VARIABLES: dict[str, str] = {
+    "profile": "DAARION_PROFILE",
+    "home": "DAARION_HOME",
+    "host": "HOST",
+    "port": "PORT",
+    "log_level": "LOG_LEVEL",
+    "database_url": "DATABASE_URL",
+    "database_migration_url": "DATABASE_MIGRATION_URL",
+    "database_pool_size": "DATABASE_POOL_SIZE",
+    "aws_endpoint_url": "AWS_ENDPOINT_URL",
+    "aws_region": "AWS_REGION",
+    "tool_queue_url": "TOOL_QUEUE_URL",
+    "memory_queue_url": "MEMORY_QUEUE_URL",
+    "usage_queue_url": "USAGE_QUEUE_URL",
+    "router_state_machine_arn": "ROUTER_STATE_MACHINE_ARN",
+    "secret_key": "DAARION_SECRET_KEY",
+    "api_key": "DAARION_API_KEY",
+    "admin_key": "DAARION_ADMIN_KEY",
+    "openai_api_key": "OPENAI_API_KEY",
+    "openai_base_url": "OPENAI_BASE_URL",
+    "deepseek_api_key": "DEEPSEEK_API_KEY",
+    "deepseek_base_url": "DEEPSEEK_BASE_URL",
+    "anthropic_api_key": "ANTHROPIC_API_KEY",
+    "anthropic_base_url": "ANTHROPIC_BASE_URL",
+    "local_llm_base_url": "LOCAL_LLM_BASE_URL",
+    "models_file": "DAARION_MODELS",
+    "max_body_bytes": "DAARION_MAX_BODY_BYTES",
+    "llm_timeout_s": "DAARION_LLM_TIMEOUT_S",
+    "usd_per_1t": "DAARION_USD_PER_1T",
+    "inline_outbox": "DAARION_INLINE_OUTBOX",
+}
+
+
+def load_settings(env: Mapping[str, str]) -> Settings:
+    """Read and check every variable: defaults, then the profile's file, then the environment.
+
+    Raises SettingError with the variable's name and what it takes.
+    """
+    profile = env.get("DAARION_PROFILE") or "dev"
+    if profile not in PROFILES:
+        raise SettingError(f"DAARION_PROFILE must be one of {', '.join(PROFILES)}; it is {profile!r}")
+    merged = {**_profile_values(profile), **{name: value for name, value in env.items() if value}}
+    values = {
+        field.name: _parse(VARIABLES[field.name], merged[VARIABLES[field.name]], field.type)
+        for field in fields(Settings)
+        if VARIABLES[field.name] in merged
+    }
+    settings = Settings(**values)
+    _check_ranges(settings)
+    return settings
+
+
+def _profile_values(profile: str) -> dict[str, str]:
+    """The profile's own defaults: a flat map of variable to value in infra/config/profiles.yaml."""
+    text = (CONFIG_DIR / "profiles.yaml").read_text(encoding="utf-8")
+    return {name: str(value) for name, value in (yaml.safe_load(text)[profile] or {}).items()}
+
+
+def _boolean(value: str) -> bool:
+    return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[value.lower()]
+
+
+_PARSERS: dict[object, tuple[Callable[[str], Any], str]] = {
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    bool: (_boolean, "true or false"),
+    Path: (lambda value: Path(value).expanduser(), "a path"),
+}
+
+
+def _parse(variable: str, value: str, kind: object) -> Any:
+    parser, wanted = _PARSERS.get(kind, (str, "text"))
+    try:
+        return parser(value)
+    except (ValueError, KeyError):
+        raise SettingError(f"{variable} must be {wanted}; it is {value!r}") from None
+
+
+def _check_ranges(settings: Settings) -> None:
+    if not 0 < settings.port < 65536:
+        raise SettingError(f"PORT must be between 1 and 65535; it is {settings.port}")
+    for name in ("database_pool_size", "max_body_bytes", "llm_timeout_s", "usd_per_1t"):
+        if cast(float, getattr(settings, name)) <= 0:
+            raise SettingError(f"{VARIABLES[name]} must be above 0")
+
+
+@cache
+def current_settings() -> Settings:
+    """This process's settings, read from the environment on first use."""
+    return load_settings(os.environ)

@@ -1,0 +1,1 @@
+"""What was spent: events written with the effect they measure, metered once, reported."""
