@@ -1,9 +1,11 @@
 """The composition root: builds each client on first use and hands it to the domains. Nothing else constructs them."""
 
+import asyncio
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from shared.cloud.aws import Aws
+from shared.cloud.health import answers_ok
 from shared.cloud.outbox import Outbox
 from shared.cloud.queue import Queue
 from shared.cloud.workflow import Workflow
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from shared.llm.gateway import Gateway
     from shared.memory.memory import Memory
     from shared.policy.keys import Keys
+    from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
     from shared.tools.toolbox import Toolbox
     from shared.usage.meter import Meter
@@ -61,6 +64,13 @@ class Services:
         from shared.policy.keys import Keys
 
         return Keys(self.database, self.settings.secret_key)
+
+    @cached_property
+    def tenants(self) -> "Tenants":
+        """MicroDAOs."""
+        from shared.policy.tenants import Tenants
+
+        return Tenants(self.database)
 
     @cached_property
     def gateway(self) -> "Gateway":
@@ -111,6 +121,13 @@ class Services:
                 return ["migrations"] if await missing_migrations(connection) else []
         except ApiError:
             return ["database"]
+
+    async def missing_neighbours(self) -> list[str]:
+        """Which of ``engine`` and ``workers`` do not answer, as far as this process is told where they are."""
+        addresses = {"engine": self.settings.engine_health_url, "workers": self.settings.workers_health_url}
+        asked = {name: url for name, url in addresses.items() if url}
+        answers = await asyncio.gather(*(answers_ok(url) for url in asked.values()))
+        return [name for name, ok in zip(asked, answers, strict=True) if not ok]
 
     async def close(self) -> None:
         """Send what is left, then release every client that was made."""

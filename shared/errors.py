@@ -9,7 +9,7 @@ The code decides the HTTP status, the OpenAI ``type`` and whether a client shoul
     ├── Unauthorized · ConfidentialDenied                                          403
     ├── NotFound · ModelNotFound                                                   404
     ├── MethodNotAllowed                                                           405
-    ├── Conflict · IllegalState                                                    409
+    ├── Conflict · IdempotencyConflict · IllegalState                              409
     ├── TooLarge                                                                   413
     ├── UnsupportedMediaType                                                       415
     ├── RateLimitExceeded · InsufficientQuota · CostLimitExceeded · Overloaded     429
@@ -115,6 +115,12 @@ class Conflict(ApiError):
     """The thing exists already, or changed meanwhile."""
 
     status, code, type = 409, "conflict", "invalid_request_error"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used before with other arguments."""
+
+    code = "idempotency_conflict"
 
 
 class IllegalState(Conflict):

@@ -50,9 +50,12 @@ class Settings:
     anthropic_base_url: str = "https://api.anthropic.com"
     local_llm_base_url: str = ""
     models_file: Path = CONFIG_DIR / "models.yaml"
+    prices_file: Path = CONFIG_DIR / "prices.yaml"
     max_body_bytes: int = 10_000_000
     llm_timeout_s: float = 60.0
     usd_per_1t: float = 0.01
+    engine_health_url: str = ""
+    workers_health_url: str = ""
     inline_outbox: bool = False
 
     @property
@@ -87,9 +90,12 @@ VARIABLES: dict[str, str] = {
     "anthropic_base_url": "ANTHROPIC_BASE_URL",
     "local_llm_base_url": "LOCAL_LLM_BASE_URL",
     "models_file": "DAARION_MODELS",
+    "prices_file": "DAARION_PRICES",
     "max_body_bytes": "DAARION_MAX_BODY_BYTES",
     "llm_timeout_s": "DAARION_LLM_TIMEOUT_S",
     "usd_per_1t": "DAARION_USD_PER_1T",
+    "engine_health_url": "DAARION_ENGINE_HEALTH_URL",
+    "workers_health_url": "DAARION_WORKERS_HEALTH_URL",
     "inline_outbox": "DAARION_INLINE_OUTBOX",
 }
 

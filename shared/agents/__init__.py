@@ -1,0 +1,1 @@
+"""Agents: blueprints, sessions and the loop that answers."""

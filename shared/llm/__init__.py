@@ -1,0 +1,1 @@
+"""Model calls: logical models, routes, providers, prices and the ledger. ``gateway.py`` is the door."""

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.db.database import Database
+from shared.db.database import Database, Row
 from shared.errors import InvalidApiKey, InvalidRequest, NotFound
 from shared.ids import new_id
 from shared.policy import store
@@ -63,6 +63,11 @@ class Keys:
         async with self._database.tenant(microdao_id) as connection:
             if not await store.revoke_key(connection, key_id):
                 raise NotFound(f"no key {key_id!r}")
+
+    async def list(self, microdao_id: str, after: str, limit: int) -> list[Row]:
+        """Keys of a microDAO by id, without their hashes."""
+        async with self._database.tenant(microdao_id) as connection:
+            return await store.list_keys(connection, after, limit)
 
     def _hash(self, secret: str) -> bytes:
         return hmac.new(self._secret_key, secret.encode(), hashlib.sha256).digest()

@@ -1,0 +1,1 @@
+"""What agents can do: the catalogue, grants, and the one path on which every tool runs."""

@@ -31,6 +31,9 @@ CREATE TABLE session (
     state text NOT NULL CHECK (state IN
         ('INITED', 'RUNNING', 'WAITING_FOR_CLARIFICATION', 'COMPLETED', 'FAILED', 'CANCELLED')),
     iteration integer NOT NULL DEFAULT 0,
+    searches_used integer NOT NULL DEFAULT 0,
+    clarifications_used integer NOT NULL DEFAULT 0,
+    questions jsonb NOT NULL DEFAULT '[]',
     cost_microusd bigint NOT NULL DEFAULT 0,
     result text,
     created_at timestamptz NOT NULL DEFAULT now(),

@@ -36,3 +36,13 @@ CREATE TABLE memory_embedding_minilm_l6_v2 (
 ALTER TABLE memory_embedding_minilm_l6_v2 ALTER COLUMN embedding SET STORAGE PLAIN;
 CREATE INDEX ON memory_embedding_minilm_l6_v2 (item_id);
 CALL protect_tenant_table('memory_embedding_minilm_l6_v2');
+
+-- How often an agent's memory was asked.
+CREATE TABLE memory_activity (
+    microdao_id text NOT NULL,
+    agent_id text NOT NULL,
+    queries bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (microdao_id, agent_id),
+    FOREIGN KEY (microdao_id, agent_id) REFERENCES agent
+);
+CALL protect_tenant_table('memory_activity');

@@ -74,7 +74,8 @@ CREATE TABLE project (
     name text NOT NULL,
     description text NOT NULL DEFAULT '',
     created_by text NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (microdao_id, name)
 );
 CREATE INDEX ON project (microdao_id, id);
 CALL protect_tenant_table('project');

@@ -20,6 +20,7 @@ CREATE TABLE llm_ledger (
     cached_tokens integer NOT NULL DEFAULT 0,
     reasoning_tokens integer NOT NULL DEFAULT 0,
     input_usd_per_mtok numeric(12, 6) NOT NULL DEFAULT 0,
+    cached_input_usd_per_mtok numeric(12, 6) NOT NULL DEFAULT 0,
     output_usd_per_mtok numeric(12, 6) NOT NULL DEFAULT 0,
     cost_microusd bigint NOT NULL DEFAULT 0,
     latency_ms integer NOT NULL,

@@ -1,0 +1,73 @@
+"""The chat function: one ASGI app with the whole HTTP API."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from functions.chat import (
+    routes_admin,
+    routes_agents,
+    routes_health,
+    routes_llm,
+    routes_memory,
+    routes_openai,
+    routes_policy,
+    routes_router,
+    routes_tools,
+)
+from functions.chat.error_responses import install_error_handlers
+from functions.chat.front_door import FrontDoor
+from functions.chat.metrics import Metrics
+from functions.chat.openapi import install_openapi
+from shared.bootstrap import Services, open_services
+
+_AREAS = (
+    routes_openai,
+    routes_llm,
+    routes_memory,
+    routes_tools,
+    routes_policy,
+    routes_agents,
+    routes_router,
+    routes_admin,
+    routes_health,
+)
+
+
+def create_app(services: Services) -> FrontDoor:
+    """The API over these services."""
+    api = FastAPI(
+        title="DAARION",
+        version="0.1.0",
+        description="A serverless platform for AI agents. `/v1` speaks OpenAI's protocol.",
+        lifespan=_lifespan,
+        redoc_url=None,
+    )
+    api.state.services = services
+    api.state.metrics = Metrics()
+    install_error_handlers(api)
+    install_openapi(api)
+    for area in _AREAS:
+        api.include_router(area.router)
+    return FrontDoor(
+        api,
+        metrics=api.state.metrics,
+        authenticate=lambda secret: services.keys.authenticate(secret),
+        max_body_bytes=services.settings.max_body_bytes,
+    )
+
+
+@asynccontextmanager
+async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
+    yield
+    await api.state.services.close()
+
+
+def __getattr__(name: str) -> Any:
+    """``app`` is made when a server asks for it, so that importing this module reads no settings."""
+    if name == "app":
+        globals()["app"] = create_app(open_services())
+        return globals()["app"]
+    raise AttributeError(name)

@@ -1,0 +1,190 @@
+"""Tenants, agents and keys."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from functions.chat.bodies import JsonRoute
+from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
+from functions.chat.schemas import ERRORS, Accepted, AgentView
+from shared.errors import Unauthorized
+from shared.policy.principal import Principal
+from shared.policy.roles import Role
+
+router = APIRouter(prefix="/admin", route_class=JsonRoute, responses=ERRORS, tags=["Administration"])
+TenantId = Annotated[str, Field(pattern=r"^microdao:[a-z0-9][a-z0-9_.-]{0,99}$")]
+AgentId = Annotated[str, Field(pattern=r"^agent:[a-z0-9][a-z0-9_.-]{0,99}$")]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+TenantQuery = Annotated[str | None, Query(max_length=200)]
+
+
+class MicroDaoBody(BaseModel):
+    """A new tenant."""
+
+    model_config = ConfigDict(extra="forbid")
+    microdao_id: TenantId
+    name: Name | None = None
+
+
+class MicroDaoView(BaseModel):
+    """A tenant."""
+
+    microdao_id: str
+    name: str
+    created_at: datetime | None = None
+
+
+class MicroDaoPage(BaseModel):
+    """A page of tenants; pass ``next`` as ``after`` for the following one."""
+
+    microdaos: list[MicroDaoView]
+    next: str | None
+
+
+class AgentBody(BaseModel):
+    """A new agent, bound to a blueprint of its microDAO and granted that blueprint's tools."""
+
+    model_config = ConfigDict(extra="forbid")
+    agent_id: AgentId
+    microdao_id: TenantId | None = None
+    blueprint: Name
+    name: Name | None = None
+
+
+class AgentPage(BaseModel):
+    """A page of agents; pass ``next`` as ``after`` for the following one."""
+
+    agents: list[AgentView]
+    next: str | None
+
+
+class KeyBody(BaseModel):
+    """A new key."""
+
+    model_config = ConfigDict(extra="forbid")
+    microdao_id: TenantId | None = None
+    roles: list[Role] = Field(default=["member"], min_length=1, max_length=7)
+    name: Name = "key"
+
+
+class NewKeyView(BaseModel):
+    """The one time that the key itself is shown."""
+
+    id: str
+    key: str
+    microdao_id: str
+    roles: list[str]
+    name: str
+
+
+class KeyView(BaseModel):
+    """A key without its secret; ``hint`` is its end."""
+
+    id: str
+    microdao_id: str
+    name: str
+    hint: str
+    roles: list[str]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class KeyPage(BaseModel):
+    """A page of keys; pass ``next`` as ``after`` for the following one."""
+
+    keys: list[KeyView]
+    next: str | None
+
+
+@router.post("/microdaos", status_code=201, summary="Create a tenant")
+async def create_microdao(body: MicroDaoBody, services: ServicesDep, principal: PrincipalDep) -> MicroDaoView:
+    """With the starter blueprints and the built-in tools. Operators only."""
+    permit(principal, "microdao.write")
+    name = body.name or body.microdao_id.removeprefix("microdao:")
+    await services.tenants.create(body.microdao_id, name)
+    await services.agents.seed(body.microdao_id)
+    return MicroDaoView(microdao_id=body.microdao_id, name=name)
+
+
+@router.get("/microdaos", summary="List tenants")
+async def list_microdaos(
+    services: ServicesDep, principal: PrincipalDep, after: Cursor = None, limit: PageLimit = 100
+) -> MicroDaoPage:
+    """An operator sees all, anyone else their own."""
+    permit(principal, "agent.write")
+    rows = await services.tenants.list(principal, after or "", limit)
+    views = [MicroDaoView.model_validate(row) for row in rows]
+    return MicroDaoPage(microdaos=views, next=views[-1].microdao_id if len(views) == limit else None)
+
+
+@router.post("/agents", status_code=201, summary="Create an agent")
+async def create_agent(body: AgentBody, services: ServicesDep, principal: PrincipalDep) -> AgentView:
+    """409 when the id is taken."""
+    principal = within(principal, body.microdao_id)
+    permit(principal, "agent.write")
+    name = body.name or body.agent_id.removeprefix("agent:").title()
+    await services.agents.create_agent(principal.microdao_id, body.agent_id, name, body.blueprint)
+    return AgentView(agent_id=body.agent_id, microdao_id=principal.microdao_id, name=name, blueprint=body.blueprint)
+
+
+@router.get("/agents", summary="List agents")
+async def list_agents(
+    services: ServicesDep,
+    principal: PrincipalDep,
+    microdao_id: TenantQuery = None,
+    after: Cursor = None,
+    limit: PageLimit = 100,
+) -> AgentPage:
+    """Agents of one microDAO, by id."""
+    principal = within(principal, microdao_id)
+    permit(principal, "agent.write")
+    rows = await services.agents.list_agents(principal.microdao_id, after or "", limit)
+    views = [AgentView.model_validate(row) for row in rows]
+    return AgentPage(agents=views, next=views[-1].agent_id if len(views) == limit else None)
+
+
+@router.post("/keys", status_code=201, summary="Create a key")
+async def create_key(body: KeyBody, services: ServicesDep, principal: PrincipalDep) -> NewKeyView:
+    """The key is shown once. Nobody can give a role above their own."""
+    principal = within(principal, body.microdao_id)
+    permit(principal, "key.write")
+    _check_roles(principal, body.roles)
+    key = await services.keys.create(principal.microdao_id, body.roles, body.name)
+    return NewKeyView(
+        id=key.id, key=key.secret, microdao_id=principal.microdao_id, roles=list(body.roles), name=body.name
+    )
+
+
+@router.get("/keys", summary="List keys")
+async def list_keys(
+    services: ServicesDep,
+    principal: PrincipalDep,
+    microdao_id: TenantQuery = None,
+    after: Cursor = None,
+    limit: PageLimit = 100,
+) -> KeyPage:
+    """Without their secrets."""
+    principal = within(principal, microdao_id)
+    permit(principal, "key.write")
+    views = [KeyView.model_validate(row) for row in await services.keys.list(principal.microdao_id, after or "", limit)]
+    return KeyPage(keys=views, next=views[-1].id if len(views) == limit else None)
+
+
+@router.delete("/keys/{key_id}", summary="Revoke a key")
+async def revoke_key(
+    key_id: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
+) -> Accepted:
+    """At once, everywhere."""
+    principal = within(principal, microdao_id)
+    permit(principal, "key.write", "Key", key_id)
+    await services.keys.revoke(principal.microdao_id, key_id)
+    return Accepted()
+
+
+def _check_roles(principal: Principal, roles: list[Role]) -> None:
+    if "operator" in roles and not principal.is_operator:
+        raise Unauthorized("only an operator may create an operator's key")
+    if "owner" in roles and not principal.roles & {"owner", "operator"}:
+        raise Unauthorized("only an owner may create an owner's key")

@@ -1,0 +1,98 @@
+"""Sessions, for whoever watches them; blueprints, to read."""
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from functions.chat.bodies import JsonRoute
+from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit
+from functions.chat.schemas import ERRORS
+from shared.agents.runtime import session_view
+
+router = APIRouter(route_class=JsonRoute, responses=ERRORS, tags=["Agents"])
+
+
+class SessionView(BaseModel):
+    """A session in a list."""
+
+    session_id: str
+    agent_id: str
+    blueprint: str
+    state: str
+    created_at: datetime
+
+
+class SessionPage(BaseModel):
+    """Newest first; ``total`` counts all. Pass ``next`` as ``before`` for the following page."""
+
+    agents: list[SessionView]
+    total: int
+    next: str | None
+
+
+class SessionState(BaseModel):
+    """Everything about one session."""
+
+    session_id: str
+    agent_id: str
+    state: str
+    iteration: int
+    searches_used: int
+    clarifications_used: int
+    questions: list[str]
+    messages: list[dict[str, Any]]
+    result: str | None
+    cost_microusd: int
+
+
+class BlueprintView(BaseModel):
+    """A blueprint at its active version."""
+
+    id: str
+    code: str
+    name: str
+    version: int
+    description: str
+    tags: list[str]
+    model: str
+    instructions: str
+    kind: str
+    llm: dict[str, Any]
+    limits: dict[str, Any]
+    tools: list[str]
+
+
+class BlueprintPage(BaseModel):
+    """Every blueprint of the microDAO."""
+
+    blueprints: list[BlueprintView]
+
+
+@router.get("/agents", summary="List sessions")
+async def list_sessions(
+    services: ServicesDep, principal: PrincipalDep, before: Cursor = None, limit: PageLimit = 50
+) -> SessionPage:
+    """Newest first."""
+    permit(principal, "session.read")
+    rows, total = await services.agents.sessions.list(principal.microdao_id, before, limit)
+    views = [SessionView.model_validate(row) for row in rows]
+    return SessionPage(agents=views, total=total, next=views[-1].session_id if len(views) == limit else None)
+
+
+@router.get("/agents/{session_id}/state", summary="One session")
+async def get_session(session_id: str, services: ServicesDep, principal: PrincipalDep) -> SessionState:
+    """Its messages in OpenAI's form, counters and result."""
+    permit(principal, "session.read", "Session", session_id)
+    row, messages = await services.agents.sessions.state(principal.microdao_id, session_id)
+    return SessionState.model_validate(session_view(row, messages))
+
+
+@router.get("/internal/agents/blueprints", summary="List blueprints")
+async def list_blueprints(services: ServicesDep, principal: PrincipalDep) -> BlueprintPage:
+    """Each at its active version."""
+    permit(principal, "blueprint.read")
+    rows = await services.agents.blueprints(principal.microdao_id)
+    views = [{**row["definition"], "id": row["id"], "version": row["version"]} for row in rows]
+    return BlueprintPage(blueprints=[BlueprintView.model_validate(view) for view in views])

@@ -1,0 +1,32 @@
+"""Is it up, is it ready, how is it doing."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from functions.chat.dependencies import PrincipalDep, ServicesDep, permit
+from functions.chat.metrics import Metrics
+
+router = APIRouter(tags=["Health"])
+
+
+@router.get("/healthz", summary="The process is up")
+async def healthz() -> dict[str, str]:
+    """Needs nothing but the process."""
+    return {"status": "up"}
+
+
+@router.get("/readyz", summary="What it needs is up", responses={503: {"description": "Something is missing"}})
+async def readyz(services: ServicesDep) -> JSONResponse:
+    """200 when database, migrations, engine and workers are up; 503 names what is missing."""
+    missing = [*await services.missing(), *await services.missing_neighbours()]
+    if missing:
+        return JSONResponse({"status": "unready", "missing": missing}, 503)
+    return JSONResponse({"status": "ready", "missing": []})
+
+
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+async def metrics(request: Request, principal: PrincipalDep) -> Response:
+    """Text format; takes an admin's key."""
+    permit(principal, "metrics.read")
+    registry: Metrics = request.app.state.metrics
+    return Response(registry.render(), media_type="text/plain; version=0.0.4")

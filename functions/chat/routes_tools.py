@@ -1,0 +1,208 @@
+"""The tool catalogue, permissions and calls."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from functions.chat.bodies import JsonRoute
+from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
+from functions.chat.schemas import ERRORS
+from shared.policy.principal import Principal
+from shared.tools.model import ToolCallRequest
+
+router = APIRouter(prefix="/internal", route_class=JsonRoute, responses=ERRORS, tags=["Tools"])
+Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class ToolView(BaseModel):
+    """A catalogue entry at its active version. ``parameters`` is a JSON schema."""
+
+    id: str
+    name: str
+    version: int
+    description: str
+    parameters: dict[str, Any]
+    risk: Literal["A", "B", "C", "D"]
+    executor: str
+    active: bool
+
+
+class ToolPage(BaseModel):
+    """A page of tools; pass ``next`` as ``after`` for the following one."""
+
+    tools: list[ToolView]
+    next: str | None
+
+
+class CallBody(BaseModel):
+    """Which tool to run, for whom, with what."""
+
+    model_config = ConfigDict(extra="forbid")
+    tool_id: Identifier | None = None
+    tool_name: Identifier | None = None
+    agent_id: Identifier
+    microdao_id: Identifier | None = None
+    args: dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = None
+    idempotency_key: str | None = Field(default=None, min_length=1, max_length=255)
+    confidential: bool = False
+
+    @model_validator(mode="after")
+    def _names_one_tool(self) -> "CallBody":
+        if (self.tool_id is None) == (self.tool_name is None):
+            raise ValueError("give tool_id or tool_name")
+        if self.args is not None and self.parameters is not None:
+            raise ValueError("give args or parameters, not both")
+        return self
+
+
+class FailureView(BaseModel):
+    """Why the tool failed."""
+
+    code: str
+    message: str
+
+
+class OutcomeView(BaseModel):
+    """One run. A tool's own failure is ``status: failed``."""
+
+    execution_id: str
+    status: Literal["queued", "running", "succeeded", "failed", "unknown"]
+    result: Any
+    error: FailureView | None
+    ms: int
+    cost_microusd: int
+
+
+class ExecutionView(BaseModel):
+    """An audit row: who ran what, how it ended. Arguments and results stay in the database."""
+
+    model_config = ConfigDict(extra="ignore")
+    execution_id: str
+    tool: str
+    version: int
+    agent_id: str
+    requested_by: str
+    status: str
+    error_code: str | None
+    ms: int | None
+    cost_microusd: int
+    created_at: datetime
+
+
+class ExecutionPage(BaseModel):
+    """Newest first; pass ``next`` as ``before`` for the following page."""
+
+    executions: list[ExecutionView]
+    next: str | None
+
+
+class PermissionView(BaseModel):
+    """Whether the agent may run a tool, and why."""
+
+    name: str
+    granted: bool
+    reason: str
+
+
+class PermissionsView(BaseModel):
+    """Every tool of the catalogue as this agent sees it."""
+
+    agent_id: str
+    tools: list[PermissionView]
+
+
+class PermissionsBody(BaseModel):
+    """Tools by name or id."""
+
+    model_config = ConfigDict(extra="forbid")
+    grant: list[Identifier] = Field(default_factory=list, max_length=500)
+    revoke: list[Identifier] = Field(default_factory=list, max_length=500)
+
+
+async def list_tools(
+    services: ServicesDep, principal: PrincipalDep, after: Cursor = None, limit: PageLimit = 100
+) -> ToolPage:
+    """Tools of the caller's microDAO, by id."""
+    permit(principal, "tool.list")
+    tools = await services.toolbox.list_all(principal.microdao_id, after or "", limit)
+    views = [ToolView.model_validate(tool, from_attributes=True) for tool in tools]
+    return ToolPage(tools=views, next=views[-1].id if len(views) == limit else None)
+
+
+async def call_tool(body: CallBody, services: ServicesDep, principal: PrincipalDep) -> OutcomeView:
+    """Run a tool for an agent and wait for its result. The same idempotency key gives the same run."""
+    principal = within(principal, body.microdao_id)
+    outcome = await services.toolbox.execute(
+        principal,
+        ToolCallRequest(
+            microdao_id=principal.microdao_id,
+            agent_id=body.agent_id,
+            tool=body.tool_id or body.tool_name or "",
+            args=body.args or body.parameters or {},
+            requested_by=principal.key_id,
+            idempotency_key=body.idempotency_key,
+            confidential=body.confidential,
+        ),
+    )
+    failed = outcome.error_code is not None
+    error = FailureView(code=outcome.error_code or "", message=outcome.error_message or "") if failed else None
+    return OutcomeView(
+        execution_id=outcome.execution_id,
+        status=outcome.status,
+        result=outcome.result,
+        error=error,
+        ms=outcome.ms,
+        cost_microusd=outcome.cost_microusd,
+    )
+
+
+# The source documents name each of these twice; both answer alike.
+for path in ("/tools", "/tools/catalog"):
+    router.get(path, summary="List tools", operation_id=f"list{path.replace('/', '_')}")(list_tools)
+for path in ("/tools/call", "/tools/execute"):
+    router.post(path, summary="Run a tool", operation_id=f"run{path.replace('/', '_')}")(call_tool)
+
+
+@router.get("/tools/executions", summary="The audit log of tool runs")
+async def list_executions(
+    services: ServicesDep,
+    principal: PrincipalDep,
+    agent_id: Cursor = None,
+    tool: Cursor = None,
+    status: Literal["queued", "running", "succeeded", "failed", "unknown"] | None = None,
+    before: Cursor = None,
+    limit: PageLimit = 50,
+) -> ExecutionPage:
+    """Newest first."""
+    permit(principal, "tool.list")
+    rows = await services.toolbox.executions(
+        principal.microdao_id, agent_id=agent_id, tool=tool, status=status, before=before, limit=limit
+    )
+    views = [ExecutionView.model_validate(row) for row in rows]
+    return ExecutionPage(executions=views, next=views[-1].execution_id if len(views) == limit else None)
+
+
+@router.get("/tools/agents/{agent_id}/permissions", summary="What an agent may run")
+async def get_permissions(agent_id: str, services: ServicesDep, principal: PrincipalDep) -> PermissionsView:
+    """Every tool with the reason for its grant or denial."""
+    permit(principal, "tool.list")
+    return await _permissions(services, principal, agent_id)
+
+
+@router.put("/tools/agents/{agent_id}/permissions", summary="Grant and revoke tools")
+async def put_permissions(
+    agent_id: str, body: PermissionsBody, services: ServicesDep, principal: PrincipalDep
+) -> PermissionsView:
+    """Takes effect with the next call."""
+    permit(principal, "grant.write", "Agent", agent_id)
+    await services.toolbox.set_grants(principal.microdao_id, agent_id, body.grant, body.revoke)
+    return await _permissions(services, principal, agent_id)
+
+
+async def _permissions(services: ServicesDep, principal: Principal, agent_id: str) -> PermissionsView:
+    rows = await services.toolbox.permissions(principal.microdao_id, agent_id)
+    views = [PermissionView(name=name, granted=granted, reason=reason) for name, granted, reason in rows]
+    return PermissionsView(agent_id=agent_id, tools=views)

@@ -1,0 +1,75 @@
+"""Answers that several areas share, as they appear in /openapi.json."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class ErrorFields(BaseModel):
+    """What went wrong; ``code`` is stable, ``message`` is for people."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorDetailBody(BaseModel):
+    """One fault of a body."""
+
+    path: str
+    message: str
+
+
+class OpenAiErrorBody(BaseModel):
+    """An error on ``/v1``."""
+
+    error: ErrorFields
+
+
+class ErrorBody(OpenAiErrorBody):
+    """An error anywhere else."""
+
+    request_id: str
+    details: list[ErrorDetailBody] | None = None
+
+
+_MEANINGS = {
+    400: "The request is not valid",
+    401: "No key, or one that is unknown or revoked",
+    403: "Policy refused",
+    404: "No such thing in this microDAO",
+    409: "It exists already, or is in another state",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    429: "A rate limit or budget is spent",
+    500: "A fault of ours",
+    502: "A model provider failed",
+    503: "Something the call needs is down",
+    504: "No answer in time",
+}
+
+
+def _responses(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": model, "description": meaning} for status, meaning in _MEANINGS.items()}
+
+
+OPENAI_ERRORS = _responses(OpenAiErrorBody)
+ERRORS = _responses(ErrorBody)
+
+
+class Accepted(BaseModel):
+    """The change was made."""
+
+    ok: bool = True
+
+
+class AgentView(BaseModel):
+    """An agent."""
+
+    agent_id: str
+    microdao_id: str
+    name: str
+    blueprint: str
+    created_at: datetime | None = None

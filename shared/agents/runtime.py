@@ -1,0 +1,189 @@
+"""Runs agents: finds who is asked, recalls, loops, remembers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any
+
+from shared.agents import seed, store
+from shared.agents.loop import AgentLoop, LoopInput
+from shared.agents.prompt import last_user_text, text_of
+from shared.agents.sessions import SESSION_PREFIX, Session, Sessions
+from shared.agents.turn import MemoryUse, TurnEvent, TurnResult
+from shared.db.database import Database, Row
+from shared.errors import ApiError
+from shared.llm.gateway import Gateway
+from shared.memory.memory import Memory
+from shared.memory.model import MemoryQuery, NewMemory
+from shared.observability import Log, correlated
+from shared.policy.decision import Resource, authorize
+from shared.policy.principal import Principal
+from shared.tools.model import Tool
+from shared.tools.toolbox import Toolbox
+from shared.wire.chat import ChatMetadata, ChatRequest
+
+_log = Log("agents")
+_RECALLED = 5
+_RECALL_FLOOR = 0.25
+"""Memories less alike than this are noise (cosine of the default embedder; unrelated sentences lie around 0.1)."""
+_OVERRIDES = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "response_format", "stop", "seed")
+
+
+class AgentRuntime:
+    """The one entry for conversations with agents."""
+
+    def __init__(self, database: Database, gateway: Gateway, memory: Memory, toolbox: Toolbox) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._memory = memory
+        self._toolbox = toolbox
+        self.sessions = Sessions(database)
+
+    async def open_session(self, principal: Principal, request: ChatRequest) -> Session | None:
+        """The session that answers this request; None when ``model`` is no agent's (a logical model, or unknown)."""
+        metadata = request.metadata or ChatMetadata()
+        messages = [message.model_dump(exclude_none=True) for message in request.messages]
+        session_id = request.model if request.model.startswith(SESSION_PREFIX) else metadata.session_id
+        if session_id:
+            authorize(principal, "agent.run", Resource("Session", session_id, principal.microdao_id))
+            return await self.sessions.resume(principal.microdao_id, session_id, messages)
+        agent = await self.sessions.resolve_agent(principal.microdao_id, request.model, metadata)
+        if agent is None:
+            return None
+        authorize(principal, "agent.run", Resource("Agent", agent.agent_id, agent.microdao_id))
+        return await self.sessions.open(agent, metadata.channel_id, messages)
+
+    async def run(self, principal: Principal, session: Session, request: ChatRequest) -> AsyncIterator[TurnEvent]:
+        """Answer: text and tool runs as they come, the TurnResult last. Closing the iterator cancels the turn."""
+        result = TurnResult(session.id, session.agent.agent_id)
+        state = "CANCELLED"
+        with correlated(session.id):
+            try:
+                loop = await self._prepare(principal, session, request, result)
+                async with aclosing(loop.run(result)) as events:
+                    async for event in events:
+                        yield event
+                state = "COMPLETED"
+            except Exception:
+                state = "FAILED"
+                raise
+            finally:
+                # A client that left cancels this task; what was said must still be kept.
+                await asyncio.shield(self._finish(session, result, state))
+            yield result
+
+    async def seed(self, microdao_id: str) -> None:
+        """Give a microDAO the blueprints and tools that every one starts with."""
+        await seed.seed_blueprints(self._database, microdao_id)
+        await self._toolbox.seed(microdao_id)
+
+    async def blueprints(self, microdao_id: str) -> list[Row]:
+        """Every blueprint of the microDAO with its active definition."""
+        async with self._database.tenant(microdao_id) as connection:
+            return await store.list_blueprints(connection)
+
+    async def list_agents(self, microdao_id: str, after: str, limit: int) -> list[Row]:
+        """Agents of the microDAO, by id."""
+        async with self._database.tenant(microdao_id) as connection:
+            return await store.list_agents(connection, after, limit)
+
+    async def create_agent(self, microdao_id: str, agent_id: str, name: str, blueprint: str) -> None:
+        """Add an agent bound to a blueprint and grant it that blueprint's tools. Raises NotFound, Conflict."""
+        definition = await seed.insert_agent(self._database, microdao_id, agent_id, name, blueprint)
+        await self._toolbox.set_grants(microdao_id, agent_id, grant=definition.tools, revoke=[])
+
+    async def _prepare(
+        self, principal: Principal, session: Session, request: ChatRequest, result: TurnResult
+    ) -> AgentLoop:
+        memories, tools = await asyncio.gather(self._recall(session, result), self._offered(session))
+        overrides = request.model_dump(include=set(_OVERRIDES), exclude_none=True)
+        work = LoopInput(
+            session=session,
+            key_id=principal.key_id,
+            memories=memories,
+            tools=tools,
+            client_tools=request.tools or [],
+            overrides=overrides,
+        )
+        return AgentLoop(self._gateway, self._toolbox, self.sessions, work)
+
+    async def _offered(self, session: Session) -> list[Tool]:
+        granted = await self._toolbox.list_for_agent(session.agent.microdao_id, session.agent.agent_id)
+        wanted = set(session.agent.definition.tools)
+        return [tool for tool in granted if tool.name in wanted]
+
+    async def _recall(self, session: Session, result: TurnResult) -> list[str]:
+        question = last_user_text(session.history)
+        if not question.strip():
+            return []
+        found = await self._memory.query(
+            MemoryQuery(
+                microdao_id=session.agent.microdao_id,
+                agent_id=session.agent.agent_id,
+                query=question[:4000],
+                k=_RECALLED,
+            )
+        )
+        useful = [one for one in found if one.score >= _RECALL_FLOOR and one.session_id != session.id]
+        result.memories = [MemoryUse(one.id, round(one.score, 4)) for one in useful]
+        return [one.text for one in useful]
+
+    async def _finish(self, session: Session, result: TurnResult, state: str) -> None:
+        reply = result.reply
+        said = text_of(reply) if reply else None
+        await self.sessions.finish(
+            session,
+            state=state,
+            iterations=result.iterations,
+            cost_microusd=result.cost_microusd,
+            reply=reply,
+            result=said,
+        )
+        if said and state == "COMPLETED":
+            await self._remember(session, said)
+
+    async def _remember(self, session: Session, said: str) -> None:
+        """Keep the exchange. What was recalled is not part of it, so memory never feeds on itself."""
+        question = last_user_text(session.history)
+        try:
+            await self._memory.store(
+                NewMemory(
+                    microdao_id=session.agent.microdao_id,
+                    agent_id=session.agent.agent_id,
+                    tier="mid_term",
+                    content={"user_message": question, "agent_reply": said},
+                    channel_id=session.channel_id,
+                    session_id=session.id,
+                    source="session",
+                )
+            )
+        except ApiError:
+            _log.exception("the exchange was answered but not remembered", session_id=session.id)
+
+
+def session_view(row: dict[str, Any], messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """``GET /agents/{session_id}/state``."""
+    return {
+        "session_id": row["id"],
+        "agent_id": row["agent_id"],
+        "state": row["state"],
+        "iteration": row["iteration"],
+        "searches_used": row["searches_used"],
+        "clarifications_used": row["clarifications_used"],
+        "questions": row["questions"],
+        "messages": messages,
+        "result": row["result"],
+        "cost_microusd": row["cost_microusd"],
+    }
+
+
+def turn_extras(result: TurnResult) -> dict[str, Any]:
+    """The ``daarion`` field of an agent's answer."""
+    return {
+        "session_id": result.session_id,
+        "agent_id": result.agent_id,
+        "memories": [asdict(one) for one in result.memories],
+        "tools": [{"name": one.name, "execution_id": one.execution_id, "ms": one.ms} for one in result.tools],
+        "cost_microusd": result.cost_microusd,
+    }

@@ -1,0 +1,168 @@
+"""SQL of agents, blueprints and sessions."""
+
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from shared.db.database import Connection, Row, fetch_all, fetch_one
+
+_AGENT = """
+SELECT agent.agent_id, agent.name AS agent_name, blueprint.id AS blueprint_id, version.version, version.definition
+FROM agent
+JOIN blueprint ON blueprint.microdao_id = agent.microdao_id AND blueprint.code = agent.blueprint_code
+JOIN blueprint_version version ON version.blueprint_id = blueprint.id AND version.version = blueprint.active_version
+"""
+
+
+async def find_agent(connection: Connection, agent_id: str) -> Row | None:
+    """The agent with its active blueprint version."""
+    return await fetch_one(connection, f"{_AGENT} WHERE agent.agent_id = %s", (agent_id,))
+
+
+async def find_agent_by_blueprint(connection: Connection, code: str) -> Row | None:
+    """The first agent that is bound to this blueprint."""
+    return await fetch_one(
+        connection,
+        f"{_AGENT} WHERE blueprint.code = %s ORDER BY agent.created_at, agent.agent_id LIMIT 1",
+        (code,),
+    )
+
+
+async def find_first_agent(connection: Connection) -> Row | None:
+    """The microDAO's oldest agent: who answers for `auto`."""
+    return await fetch_one(connection, f"{_AGENT} ORDER BY agent.created_at, agent.agent_id LIMIT 1")
+
+
+async def list_agents(connection: Connection, after: str, limit: int) -> list[Row]:
+    """Agents of the transaction's microDAO, by id."""
+    return await fetch_all(
+        connection,
+        "SELECT agent_id, microdao_id, name, blueprint_code AS blueprint, created_at FROM agent"
+        " WHERE agent_id > %s ORDER BY agent_id LIMIT %s",
+        (after, limit),
+    )
+
+
+async def insert_agent(connection: Connection, microdao_id: str, agent_id: str, name: str, code: str) -> bool:
+    """Add an agent; False when its id is taken."""
+    row = await fetch_one(
+        connection,
+        "INSERT INTO agent (microdao_id, agent_id, name, blueprint_code) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT DO NOTHING RETURNING agent_id",
+        (microdao_id, agent_id, name, code),
+    )
+    return row is not None
+
+
+async def list_blueprints(connection: Connection) -> list[Row]:
+    """Every blueprint with its active version's definition."""
+    return await fetch_all(
+        connection,
+        "SELECT blueprint.id, blueprint.code, version.version, version.definition, blueprint.created_at"
+        " FROM blueprint JOIN blueprint_version version"
+        " ON version.blueprint_id = blueprint.id AND version.version = blueprint.active_version"
+        " ORDER BY blueprint.created_at, blueprint.code",
+    )
+
+
+async def insert_blueprint(
+    connection: Connection, microdao_id: str, blueprint_id: str, code: str, definition: dict[str, Any]
+) -> None:
+    """Add a blueprint with its first version; one whose code exists is left as it is."""
+    await connection.execute(
+        "WITH added AS (INSERT INTO blueprint (id, microdao_id, code, active_version) VALUES (%s, %s, %s, 1)"
+        " ON CONFLICT DO NOTHING RETURNING id, microdao_id)"
+        " INSERT INTO blueprint_version (microdao_id, blueprint_id, version, definition)"
+        " SELECT microdao_id, id, 1, %s FROM added",
+        (blueprint_id, microdao_id, code, Jsonb(definition)),
+    )
+
+
+async def find_session(connection: Connection, session_id: str) -> Row | None:
+    """The session with its agent's name and the blueprint version that it is pinned to."""
+    return await fetch_one(
+        connection,
+        "SELECT session.*, agent.name AS agent_name, version.definition FROM session"
+        " JOIN agent ON agent.microdao_id = session.microdao_id AND agent.agent_id = session.agent_id"
+        " JOIN blueprint_version version"
+        " ON version.blueprint_id = session.blueprint_id AND version.version = session.blueprint_version"
+        " WHERE session.id = %s",
+        (session_id,),
+    )
+
+
+async def insert_session(
+    connection: Connection,
+    *,
+    session_id: str,
+    microdao_id: str,
+    agent_id: str,
+    blueprint_id: str,
+    blueprint_version: int,
+    channel_id: str | None,
+) -> None:
+    """Open a session that is answering its first request."""
+    await connection.execute(
+        "INSERT INTO session (id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id, state)"
+        " VALUES (%s, %s, %s, %s, %s, %s, 'RUNNING')",
+        (session_id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id),
+    )
+
+
+async def occupy_session(connection: Connection, session_id: str, stale_after_s: float) -> bool:
+    """Begin a turn: False while another request is being answered (one that fell silent is taken over)."""
+    row = await fetch_one(
+        connection,
+        "UPDATE session SET state = 'RUNNING', updated_at = now() WHERE id = %s"
+        " AND (state <> 'RUNNING' OR updated_at < now() - make_interval(secs => %s)) RETURNING id",
+        (session_id, stale_after_s),
+    )
+    return row is not None
+
+
+async def release_session(
+    connection: Connection, session_id: str, *, state: str, iterations: int, cost_microusd: int, result: str | None
+) -> None:
+    """End a turn and add up what it took."""
+    await connection.execute(
+        "UPDATE session SET state = %s, iteration = iteration + %s, cost_microusd = cost_microusd + %s,"
+        " result = coalesce(%s, result), updated_at = now() WHERE id = %s",
+        (state, iterations, cost_microusd, result, session_id),
+    )
+
+
+async def append_messages(
+    connection: Connection, microdao_id: str, session_id: str, messages: list[dict[str, Any]]
+) -> None:
+    """Add messages after the last one."""
+    await connection.execute(
+        "INSERT INTO session_message (microdao_id, session_id, position, message)"
+        " SELECT %s, %s, coalesce((SELECT max(position) FROM session_message WHERE session_id = %s), 0) + added.position,"
+        " added.message FROM unnest(%s::jsonb[]) WITH ORDINALITY AS added (message, position)",
+        (microdao_id, session_id, session_id, [Jsonb(message) for message in messages]),
+    )
+
+
+async def list_messages(connection: Connection, session_id: str) -> list[dict[str, Any]]:
+    """The session's messages in order, in OpenAI's form."""
+    rows = await fetch_all(
+        connection, "SELECT message FROM session_message WHERE session_id = %s ORDER BY position", (session_id,)
+    )
+    return [row["message"] for row in rows]
+
+
+async def list_sessions(connection: Connection, before: str | None, limit: int) -> list[Row]:
+    """Sessions, newest first."""
+    return await fetch_all(
+        connection,
+        "SELECT session.id AS session_id, session.agent_id, blueprint.code AS blueprint, session.state,"
+        " session.created_at FROM session JOIN blueprint ON blueprint.id = session.blueprint_id"
+        " WHERE (%(before)s::text IS NULL OR session.id < %(before)s) ORDER BY session.id DESC LIMIT %(limit)s",
+        {"before": before, "limit": limit},
+    )
+
+
+async def count_sessions(connection: Connection) -> int:
+    """How many sessions the transaction sees."""
+    row = await fetch_one(connection, "SELECT count(*) AS total FROM session")
+    return int(row["total"]) if row else 0

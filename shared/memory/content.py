@@ -1,0 +1,78 @@
+"""Checks of what callers send, and the text by which a memory's content is found. Pure."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from shared.errors import InvalidRequest
+from shared.memory.model import TIERS, MemoryQuery, NewMemory
+
+_TEXT_FIELDS = ("title", "text", "user_message", "agent_reply")
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def compose_text(content: Mapping[str, Any]) -> str:
+    """The words a memory is found by, one field a line. Raises InvalidRequest when there are none."""
+    given = {name: content[name] for name in _TEXT_FIELDS if content.get(name) is not None}
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise InvalidRequest(f"content.{name} must be text", param=f"content.{name}")
+    text = "\n".join(value.strip() for value in given.values() if value.strip())
+    if not text:
+        raise InvalidRequest("content needs user_message, agent_reply or text", param="content")
+    return text
+
+
+def canonical_json(content: Mapping[str, Any]) -> bytes:
+    """The same bytes for equal content. Raises InvalidRequest for what JSON or Postgres cannot hold."""
+    try:
+        data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise InvalidRequest(f"content is not valid JSON: {error}", param="content") from None
+    if _ESCAPED_NUL.search(data):
+        raise InvalidRequest("content must not hold NUL characters", param="content")
+    return data
+
+
+def content_hash(canonical: bytes) -> bytes:
+    """SHA-256 of canonical JSON: equal content has equal hashes."""
+    return hashlib.sha256(canonical).digest()
+
+
+def check_new(item: NewMemory) -> None:
+    """Raises InvalidRequest naming the field that is wrong."""
+    _check_fields(item)
+    if item.tier not in TIERS:
+        raise InvalidRequest(f"memory_type must be one of {', '.join(TIERS)}", param="memory_type")
+    if not 0 <= item.importance <= 1:
+        raise InvalidRequest("importance must be between 0 and 1", param="importance")
+
+
+def check_query(query: MemoryQuery) -> None:
+    """Raises InvalidRequest naming the field that is wrong."""
+    _check_fields(query)
+    if not query.query.strip():
+        raise InvalidRequest("query must not be empty", param="query")
+    if not 1 <= query.k <= 100:
+        raise InvalidRequest("k must be between 1 and 100", param="k")
+    if not set(query.tiers) <= set(TIERS):
+        raise InvalidRequest(f"memory_types must be of {', '.join(TIERS)}", param="memory_types")
+
+
+def _check_fields(record: NewMemory | MemoryQuery) -> None:
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, str) and not _is_storable(value):
+            raise InvalidRequest(f"{field.name} holds characters that no text may hold", param=field.name)
+        if isinstance(value, datetime) and value.tzinfo is None:
+            raise InvalidRequest(f"{field.name} needs a time zone, as in 2026-01-31T12:00:00Z", param=field.name)
+
+
+def _is_storable(text: str) -> bool:
+    """No NUL, which Postgres refuses, and no lone surrogate, which UTF-8 cannot encode."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

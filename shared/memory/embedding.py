@@ -1,0 +1,46 @@
+"""The port to whatever turns texts into vectors. Vectors of different embedders are never compared with each other."""
+
+import asyncio
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from shared.settings import Settings
+
+Vector = list[float]
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of length 1, so that their dot product is their cosine. Both methods block."""
+
+    @property
+    def name(self) -> str:
+        """Model and version; names the table that holds its vectors."""
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+
+    def warm(self) -> None:
+        """Load what the first call would load. Raises when the model cannot be used at all."""
+
+    def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """One vector per text, in order."""
+
+
+async def embed(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
+    """The vectors of ``texts``, computed in a thread."""
+    return await asyncio.to_thread(embedder.embed, texts)
+
+
+def open_embedder(settings: Settings) -> Embedder:
+    """This process's embedder: one for all who ask, because its model takes 100 MB."""
+    return _shared(settings.home / "models")
+
+
+@cache
+def _shared(models: Path) -> Embedder:
+    from shared.memory.minilm import MiniLM
+
+    return MiniLM(models)

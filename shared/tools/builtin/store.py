@@ -1,0 +1,77 @@
+"""SQL of the rows that built-in tools work on: projects, tasks, documents."""
+
+from shared.db.database import Connection, Row, fetch_all, fetch_one
+
+_SNIPPET = 'StartSel="", StopSel="", MaxWords=60, MinWords=30, ShortWord=0'
+
+
+async def insert_project(
+    connection: Connection, project_id: str, microdao_id: str, *, name: str, description: str, created_by: str
+) -> bool:
+    """Add a project; False when the name is taken."""
+    row = await fetch_one(
+        connection,
+        "INSERT INTO project (id, microdao_id, name, description, created_by) VALUES (%s, %s, %s, %s, %s)"
+        " ON CONFLICT (microdao_id, name) DO NOTHING RETURNING id",
+        (project_id, microdao_id, name, description, created_by),
+    )
+    return row is not None
+
+
+async def list_projects(connection: Connection, limit: int) -> list[Row]:
+    """Projects, newest first, with their open tasks and the number of all projects."""
+    return await fetch_all(
+        connection,
+        "SELECT id, name, description, created_by, created_at, count(*) OVER () AS total,"
+        " (SELECT count(*) FROM task WHERE task.project_id = project.id AND state = 'open') AS open_tasks"
+        " FROM project ORDER BY id DESC LIMIT %s",
+        (limit,),
+    )
+
+
+async def find_project(connection: Connection, asked: str) -> Row | None:
+    """The project with this id or name; exact before a name that differs in case only."""
+    return await fetch_one(
+        connection,
+        "SELECT id, name FROM project WHERE id = %(asked)s OR lower(name) = lower(%(asked)s)"
+        " ORDER BY id = %(asked)s DESC, name = %(asked)s DESC, id LIMIT 1",
+        {"asked": asked},
+    )
+
+
+async def insert_task(
+    connection: Connection,
+    task_id: str,
+    microdao_id: str,
+    *,
+    project_id: str | None,
+    title: str,
+    description: str,
+    created_by: str,
+) -> None:
+    """Add an open task."""
+    await connection.execute(
+        "INSERT INTO task (id, microdao_id, project_id, title, description, created_by)"
+        " VALUES (%s, %s, %s, %s, %s, %s)",
+        (task_id, microdao_id, project_id, title, description, created_by),
+    )
+
+
+async def search_documents(connection: Connection, query: str, limit: int) -> list[Row]:
+    """Documents that hold any word of the query, best first; a word weighs more the fewer documents hold it."""
+    return await fetch_all(
+        connection,
+        "WITH word AS ("
+        "  SELECT lexeme, ('''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''')::tsquery AS query"
+        "  FROM unnest(to_tsvector('simple', %(query)s))"
+        "), hit AS ("
+        "  SELECT document.id, ts_rank(document.lexemes, word.query)"
+        "   * ln(1 + (SELECT count(*) FROM document)::float8 / count(*) OVER (PARTITION BY word.lexeme)) AS score"
+        "  FROM word JOIN document ON document.lexemes @@ word.query"
+        "), best AS ("
+        "  SELECT id, sum(score) AS score FROM hit GROUP BY id ORDER BY score DESC, id LIMIT %(limit)s"
+        ") SELECT id, title, source, score, ts_headline('simple', body,"
+        "  (SELECT string_agg(query::text, ' | ')::tsquery FROM word), %(snippet)s) AS snippet"
+        " FROM best JOIN document USING (id) ORDER BY score DESC, id",
+        {"query": query, "limit": limit, "snippet": _SNIPPET},
+    )

@@ -1,0 +1,30 @@
+"""Finding a tool by what the caller calls it, and saying what it may have meant when there is none."""
+
+from shared.db.database import Connection
+from shared.errors import NotFound
+from shared.tools import store
+from shared.tools.arguments import check_text
+from shared.tools.catalogue import canonical_name
+from shared.tools.model import Tool
+
+_MAX_SHOWN = 20
+_MAX_ECHO = 100
+
+
+async def find_tool(connection: Connection, asked: str) -> Tool:
+    """The tool with this id, name or alias. Raises NotFound with the names that come near."""
+    check_text(asked, "tool")
+    tool = await store.find_tool(connection, asked, canonical_name(asked))
+    if tool is None:
+        raise await unknown_tool(connection, asked)
+    return tool
+
+
+async def unknown_tool(connection: Connection, asked: str) -> NotFound:
+    """The error for a name that no tool of the transaction's microDAO bears."""
+    from difflib import get_close_matches
+
+    names = await store.list_names(connection)
+    near = get_close_matches(asked[:_MAX_ECHO], names, n=5, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"tools are: {', '.join(names[:_MAX_SHOWN]) or 'none'}"
+    return NotFound(f"no tool {asked[:_MAX_ECHO]!r}; {hint}", param="tool")

@@ -1,0 +1,143 @@
+"""SQL of the catalogue and grants."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from shared.db.database import Connection, Row, fetch_all, fetch_one
+from shared.tools.model import Tool
+
+_SELECT = (
+    "SELECT tool.id, tool.name, tool.active, tool_version.version, tool_version.description, tool_version.parameters,"
+    " tool_version.risk, tool_version.executor, tool_version.config, tool_version.timeout_ms, tool_version.idempotent"
+    " FROM tool JOIN tool_version ON tool_version.tool_id = tool.id AND tool_version.version = tool.active_version"
+)
+# A tool that really bears an alias as its name wins over the alias. The pieces of these statements are constants.
+_FIND = (
+    f"{_SELECT} WHERE tool.id = %(asked)s OR tool.name IN (%(asked)s, %(canonical)s)"
+    " ORDER BY tool.name = %(asked)s DESC LIMIT 1"
+)
+_FIND_FOR_CALL = (
+    "SELECT agent.agent_id, found.*, EXISTS (SELECT 1 FROM tool_grant"  # noqa: S608
+    " WHERE tool_grant.agent_id = agent.agent_id AND tool_grant.tool_id = found.id) AS granted"
+    f" FROM agent LEFT JOIN LATERAL ({_FIND}) AS found ON true WHERE agent.agent_id = %(agent_id)s"
+)
+_FIELDS = Tool.__dataclass_fields__.keys()
+
+
+def tool_from(row: Row) -> Tool:
+    """The tool in a row that holds all its columns."""
+    return Tool(**{field: row[field] for field in _FIELDS})
+
+
+async def find_for_call(connection: Connection, agent_id: str, asked: str, canonical: str) -> Row | None:
+    """None for an unknown agent; else the tool it asks for (columns null if unknown) and whether it was ``granted``."""
+    return await fetch_one(
+        connection,
+        _FIND_FOR_CALL,
+        {"agent_id": agent_id, "asked": asked, "canonical": canonical},
+    )
+
+
+async def find_tool(connection: Connection, asked: str, canonical: str) -> Tool | None:
+    """The tool with this id or name, or with the name that ``asked`` is an alias of."""
+    row = await fetch_one(connection, _FIND, {"asked": asked, "canonical": canonical})
+    return tool_from(row) if row else None
+
+
+async def list_tools(connection: Connection, after: str, limit: int) -> list[Tool]:
+    """Every tool of the microDAO by name, from the one after ``after``."""
+    rows = await fetch_all(
+        connection,
+        f"{_SELECT} WHERE tool.name > %s ORDER BY tool.name LIMIT %s",
+        (after, limit),
+    )
+    return [tool_from(row) for row in rows]
+
+
+async def list_granted(connection: Connection, agent_id: str) -> list[Tool]:
+    """The active tools that the agent was granted, by name."""
+    rows = await fetch_all(
+        connection,
+        f"{_SELECT} JOIN tool_grant ON tool_grant.tool_id = tool.id"
+        " WHERE tool_grant.agent_id = %s AND tool.active ORDER BY tool.name",
+        (agent_id,),
+    )
+    return [tool_from(row) for row in rows]
+
+
+async def list_permissions(connection: Connection, agent_id: str) -> list[Row]:
+    """Each tool's name, whether it is active, and whether the agent was granted it."""
+    return await fetch_all(
+        connection,
+        "SELECT tool.name, tool.active, tool_grant.tool_id IS NOT NULL AS granted FROM tool"
+        " LEFT JOIN tool_grant ON tool_grant.tool_id = tool.id AND tool_grant.agent_id = %s ORDER BY tool.name",
+        (agent_id,),
+    )
+
+
+async def list_names(connection: Connection) -> list[str]:
+    """The name of every tool of the microDAO."""
+    return [row["name"] for row in await fetch_all(connection, "SELECT name FROM tool ORDER BY name")]
+
+
+async def agent_exists(connection: Connection, agent_id: str) -> bool:
+    """Whether the microDAO has this agent."""
+    return await fetch_one(connection, "SELECT 1 FROM agent WHERE agent_id = %s", (agent_id,)) is not None
+
+
+async def add_grants(connection: Connection, microdao_id: str, agent_id: str, tool_ids: Sequence[str]) -> None:
+    """Grant tools to an agent; those granted before stay so."""
+    await connection.execute(
+        "INSERT INTO tool_grant (microdao_id, agent_id, tool_id) SELECT %s, %s, unnest(%s::text[])"
+        " ON CONFLICT DO NOTHING",
+        (microdao_id, agent_id, list(tool_ids)),
+    )
+
+
+async def remove_grants(connection: Connection, agent_id: str, tool_ids: Sequence[str]) -> None:
+    """Take tools from an agent."""
+    await connection.execute(
+        "DELETE FROM tool_grant WHERE agent_id = %s AND tool_id = ANY(%s)", (agent_id, list(tool_ids))
+    )
+
+
+async def seed(
+    connection: Connection,
+    microdao_id: str,
+    agent_id: str,
+    tools: Sequence[dict[str, Any]],
+    documents: Sequence[dict[str, str]],
+) -> None:
+    """Add what is missing of the first catalogue, every grant if the agent has none, and documents if there are none.
+
+    Call it in a pipeline: the statements then travel together.
+    """
+    catalogue = Jsonb(list(tools))
+    await connection.execute(
+        "INSERT INTO tool (id, microdao_id, name, active_version)"
+        " SELECT id, %s, name, 1 FROM jsonb_to_recordset(%s) AS entry (id text, name text) ON CONFLICT DO NOTHING",
+        (microdao_id, catalogue),
+    )
+    await connection.execute(
+        "INSERT INTO tool_version (microdao_id, tool_id, version, definition_hash, description, parameters, risk,"
+        " executor, config, timeout_ms, idempotent) SELECT %s, tool.id, 1, entry.definition_hash, entry.description,"
+        " entry.parameters, entry.risk, entry.executor, entry.config, entry.timeout_ms, entry.idempotent"
+        " FROM jsonb_to_recordset(%s) AS entry (id text, definition_hash text, description text, parameters jsonb,"
+        " risk text, executor text, config jsonb, timeout_ms integer, idempotent boolean) JOIN tool USING (id)"
+        " ON CONFLICT DO NOTHING",
+        (microdao_id, catalogue),
+    )
+    await connection.execute(
+        "INSERT INTO tool_grant (microdao_id, agent_id, tool_id)"
+        " SELECT %(microdao_id)s, %(agent_id)s, tool.id FROM tool WHERE tool.id = ANY(%(tool_ids)s)"
+        " AND NOT EXISTS (SELECT 1 FROM tool_grant WHERE agent_id = %(agent_id)s) ON CONFLICT DO NOTHING",
+        {"microdao_id": microdao_id, "agent_id": agent_id, "tool_ids": [entry["id"] for entry in tools]},
+    )
+    await connection.execute(
+        "INSERT INTO document (id, microdao_id, title, body, source) SELECT id, %s, title, body, source"
+        " FROM jsonb_to_recordset(%s) AS page (id text, title text, body text, source text)"
+        " WHERE NOT EXISTS (SELECT 1 FROM document) ON CONFLICT DO NOTHING",
+        (microdao_id, Jsonb(list(documents))),
+    )

@@ -1,0 +1,98 @@
+"""SQL of tool executions: the audit log and the guard against running twice."""
+
+from psycopg.types.json import Jsonb
+
+from shared.db.database import Connection, Row, fetch_all, fetch_one
+from shared.tools.model import Tool, ToolCallRequest, ToolOutcome
+
+_EXECUTION = (
+    "SELECT tool_execution.*, tool.name, tool.active, tool_version.version, tool_version.description,"
+    " tool_version.parameters, tool_version.risk, tool_version.executor, tool_version.config, tool_version.timeout_ms,"
+    " tool_version.idempotent FROM tool_execution JOIN tool ON tool.id = tool_execution.tool_id"
+    " JOIN tool_version ON tool_version.tool_id = tool_execution.tool_id"
+    " AND tool_version.version = tool_execution.tool_version"
+)
+
+
+async def insert_execution(
+    connection: Connection, execution_id: str, tool: Tool, request: ToolCallRequest, args_hash: str
+) -> bool:
+    """Add a queued execution; False when the idempotency key is taken. Waits for a rival's open transaction."""
+    row = await fetch_one(
+        connection,
+        "INSERT INTO tool_execution (id, microdao_id, agent_id, tool_id, tool_version, idempotency_key, args,"
+        " args_hash, session_id, flow_id, step_id, requested_by)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        " ON CONFLICT (microdao_id, idempotency_key) DO NOTHING RETURNING id",
+        (
+            execution_id,
+            request.microdao_id,
+            request.agent_id,
+            tool.id,
+            tool.version,
+            request.idempotency_key,
+            Jsonb(request.args),
+            args_hash,
+            request.session_id,
+            request.flow_id,
+            request.step_id,
+            request.requested_by,
+        ),
+    )
+    return row is not None
+
+
+async def find_by_key(connection: Connection, idempotency_key: str) -> Row | None:
+    """The execution that took this key, with its tool's name."""
+    return await fetch_one(connection, f"{_EXECUTION} WHERE tool_execution.idempotency_key = %s", (idempotency_key,))
+
+
+async def lock_execution(connection: Connection, execution_id: str) -> Row | None:
+    """The execution with its tool version, held for this transaction. Waits for a rival that runs it."""
+    return await fetch_one(
+        connection, f"{_EXECUTION} WHERE tool_execution.id = %s FOR UPDATE OF tool_execution", (execution_id,)
+    )
+
+
+async def finish_execution(connection: Connection, outcome: ToolOutcome, task_token: str | None) -> None:
+    """Write the outcome of the attempt that this transaction made."""
+    await connection.execute(
+        "UPDATE tool_execution SET status = %s, result = %s, error_code = %s, error_message = %s, ms = %s,"
+        " cost_microusd = %s, task_token = coalesce(%s, task_token), attempts = attempts + 1,"
+        " started_at = clock_timestamp() - make_interval(secs => %s), finished_at = clock_timestamp() WHERE id = %s",
+        (
+            outcome.status,
+            None if outcome.result is None else Jsonb(outcome.result),
+            outcome.error_code,
+            outcome.error_message,
+            outcome.ms,
+            outcome.cost_microusd,
+            task_token,
+            (outcome.ms or 0) / 1000,
+            outcome.execution_id,
+        ),
+    )
+
+
+async def list_executions(
+    connection: Connection,
+    *,
+    agent_id: str | None,
+    tool_id: str | None,
+    status: str | None,
+    before: str | None,
+    limit: int,
+) -> list[Row]:
+    """Audit rows, newest first, without arguments and results."""
+    return await fetch_all(
+        connection,
+        "SELECT tool_execution.id, tool.name, tool_version, agent_id, requested_by, status, args_hash, session_id,"
+        " flow_id, step_id, attempts, error_code, error_message, ms, cost_microusd, tool_execution.created_at,"
+        " started_at, finished_at FROM tool_execution JOIN tool ON tool.id = tool_execution.tool_id"
+        " WHERE (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)"
+        " AND (%(tool_id)s::text IS NULL OR tool_id = %(tool_id)s)"
+        " AND (%(status)s::text IS NULL OR status = %(status)s)"
+        " AND (%(before)s::text IS NULL OR tool_execution.id < %(before)s)"
+        " ORDER BY tool_execution.id DESC LIMIT %(limit)s",
+        {"agent_id": agent_id, "tool_id": tool_id, "status": status, "before": before, "limit": limit},
+    )

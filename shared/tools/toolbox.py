@@ -1,0 +1,170 @@
+"""The tools package's front: the catalogue as agents see it, grants, and calls."""
+
+from typing import Any
+
+from shared.clock import rfc3339
+from shared.cloud.outbox import Outbox, claim, enqueue
+from shared.db.database import Connection, Database, Row
+from shared.errors import InvalidRequest, NotFound
+from shared.policy.principal import Principal
+from shared.tools import catalogue, execution, lookup, store, store_executions
+from shared.tools.arguments import check_request, check_text
+from shared.tools.model import STATUSES, Permission, Tool, ToolCallRequest, ToolOutcome
+
+QUEUE = "tool"
+
+
+class Toolbox:
+    """Each method works in one microDAO and sees nothing of another."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    async def find(self, microdao_id: str, name_or_id: str) -> Tool:
+        """The tool with this id, name or alias. Raises NotFound with the names that come near."""
+        async with self._database.tenant(microdao_id) as connection:
+            return await lookup.find_tool(connection, name_or_id)
+
+    async def list_all(self, microdao_id: str, after: str, limit: int) -> list[Tool]:
+        """The catalogue by name, active or not, from the one after ``after``."""
+        check_text(after, "after")
+        async with self._database.tenant(microdao_id) as connection:
+            return await store.list_tools(connection, after, limit)
+
+    async def list_for_agent(self, microdao_id: str, agent_id: str) -> list[Tool]:
+        """The active tools that the agent was granted, by name. Raises NotFound for an unknown agent."""
+        check_text(agent_id, "agent_id")
+        async with self._database.tenant(microdao_id) as connection:
+            tools = await store.list_granted(connection, agent_id)
+            if not tools:
+                await _require_agent(connection, agent_id)
+        return tools
+
+    async def permissions(self, microdao_id: str, agent_id: str) -> list[Permission]:
+        """Every tool of the catalogue and whether the agent may use it. Raises NotFound for an unknown agent."""
+        check_text(agent_id, "agent_id")
+        async with self._database.tenant(microdao_id) as connection:
+            await _require_agent(connection, agent_id)
+            return [_permission(row) for row in await store.list_permissions(connection, agent_id)]
+
+    async def set_grants(self, microdao_id: str, agent_id: str, grant: list[str], revoke: list[str]) -> None:
+        """Grant and revoke tools by name, alias or id: all of them, or none. Raises NotFound, InvalidRequest."""
+        check_text(agent_id, "agent_id")
+        async with self._database.tenant(microdao_id) as connection:
+            await _require_agent(connection, agent_id)
+            granted = {(await lookup.find_tool(connection, name)).id for name in grant}
+            revoked = {(await lookup.find_tool(connection, name)).id for name in revoke}
+            if granted & revoked:
+                raise InvalidRequest("a tool cannot be granted and revoked at once", param="revoke")
+            await store.add_grants(connection, microdao_id, agent_id, sorted(granted))
+            await store.remove_grants(connection, agent_id, sorted(revoked))
+
+    async def execute(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
+        """Run a tool now. A tool's own failure is an outcome; a refusal raises (see ``execution.begin``)."""
+        _check_call(principal, request)
+        async with self._database.tenant(request.microdao_id) as connection:
+            started, is_new = await execution.begin(connection, principal, request)
+            outcome = await execution.run(connection, started) if is_new else started.outcome
+        await self._outbox.committed()
+        return outcome
+
+    async def submit(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
+        """Check the call and write its row without running it; the caller sends the execution's id to the executor."""
+        _check_call(principal, request)
+        async with self._database.tenant(request.microdao_id) as connection:
+            started, _ = await execution.begin(connection, principal, request)
+        return started.outcome
+
+    async def enqueue(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
+        """Check the call and hand it to the tool executor by the outbox."""
+        _check_call(principal, request)
+        async with self._database.tenant(request.microdao_id) as connection:
+            started, is_new = await execution.begin(connection, principal, request)
+            if is_new:
+                body = {"execution_id": started.outcome.execution_id}
+                await enqueue(connection, request.microdao_id, QUEUE, body)
+        await self._outbox.committed()
+        return started.outcome
+
+    async def run_queued(
+        self, microdao_id: str, execution_id: str, task_token: str | None, job_id: str | None = None
+    ) -> ToolOutcome:
+        """Run a queued execution, or return its stored outcome. ``job_id``'s outbox row goes in the same transaction.
+
+        Raises NotFound for an execution that the microDAO does not have.
+        """
+        async with self._database.tenant(microdao_id) as connection:
+            held = await execution.lock(connection, execution_id)
+            outcome = await execution.run(connection, held, task_token)
+            if job_id is not None:
+                await claim(connection, job_id)
+        await self._outbox.committed()
+        return outcome
+
+    async def executions(
+        self,
+        microdao_id: str,
+        *,
+        agent_id: str | None = None,
+        tool: str | None = None,
+        status: str | None = None,
+        before: str | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """The audit log, newest first, before execution ``before``. Raises NotFound for an unknown tool."""
+        for field, value in (("agent_id", agent_id), ("before", before)):
+            check_text(value or "", field)
+        if status is not None and status not in STATUSES:
+            raise InvalidRequest(f"status must be one of {', '.join(STATUSES)}", param="status")
+        async with self._database.tenant(microdao_id) as connection:
+            tool_id = (await lookup.find_tool(connection, tool)).id if tool else None
+            rows = await store_executions.list_executions(
+                connection, agent_id=agent_id, tool_id=tool_id, status=status, before=before, limit=limit
+            )
+        return [_audit_entry(row) for row in rows]
+
+    async def seed(self, microdao_id: str, agent_id: str) -> None:
+        """Fill catalogue and help pages where missing, and grant every built-in tool to an agent that has no grant.
+
+        Harmless to repeat: what an admin changed meanwhile stays. Raises NotFound for an unknown agent.
+        """
+        tools, documents = catalogue.first_tools(microdao_id), catalogue.first_documents(microdao_id)
+        async with self._database.tenant(microdao_id) as connection:
+            await _require_agent(connection, agent_id)
+            async with connection.pipeline():
+                await store.seed(connection, microdao_id, agent_id, tools, documents)
+
+
+def _check_call(principal: Principal, request: ToolCallRequest) -> None:
+    check_request(request)
+    if principal.microdao_id != request.microdao_id and not principal.is_operator:
+        raise NotFound(f"no microDAO {request.microdao_id!r}", param="microdao_id")
+
+
+async def _require_agent(connection: Connection, agent_id: str) -> None:
+    if not await store.agent_exists(connection, agent_id):
+        raise NotFound(f"no agent {agent_id!r} in this microDAO", param="agent_id")
+
+
+def _permission(row: Row) -> Permission:
+    if not row["granted"]:
+        return Permission(row["name"], False, "not granted")
+    if not row["active"]:
+        return Permission(row["name"], False, "granted, but the tool is not active")
+    return Permission(row["name"], True, "granted")
+
+
+def _audit_entry(row: Row) -> dict[str, Any]:
+    times = {field: row[field] and rfc3339(row[field]) for field in ("created_at", "started_at", "finished_at")}
+    error = {"code": row["error_code"], "message": row["error_message"]} if row["error_code"] else None
+    kept = ("agent_id", "requested_by", "status", "args_hash", "session_id", "flow_id", "step_id", "attempts", "ms")
+    return {
+        "execution_id": row["id"],
+        "tool": row["name"],
+        "version": row["tool_version"],
+        **{field: row[field] for field in kept},
+        "cost_microusd": row["cost_microusd"],
+        "error": error,
+        **times,
+    }

@@ -1,0 +1,70 @@
+"""Fixtures shared by all tests: the embedded Postgres of the session, a pool, and a fresh tenant for each test."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from localstack.postgres import EmbeddedPostgres
+from shared.db.database import Database
+from shared.ids import new_id
+from shared.settings import Settings, current_settings
+
+# No test may reach a paid provider, whatever the developer's shell holds.
+for name in [name for name in os.environ if name.endswith("_API_KEY") or name.endswith("_BASE_URL")]:
+    del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that another account may enter: root hands Postgres to one that is not root."""
+    folder = Path(tempfile.mkdtemp(prefix="daarion-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres(open_folder: Path) -> Iterator[EmbeddedPostgres]:
+    """The embedded Postgres, migrated."""
+    server = EmbeddedPostgres(open_folder / "postgres")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def database_url(postgres: EmbeddedPostgres) -> str:
+    """The runtime login's URL."""
+    return postgres.runtime_url
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A pool of the session's event loop."""
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, open_folder: Path) -> Settings:
+    """Settings of a process beside the session's database."""
+    current_settings.cache_clear()
+    return Settings(database_url=database_url, home=open_folder / "home", secret_key="test-secret-key")
+
+
+@pytest.fixture
+async def microdao(database: Database) -> str:
+    """A fresh tenant with the agent ``agent:sofia``."""
+    microdao_id = f"microdao:{new_id('test')}"
+    async with database.system() as connection:
+        await connection.execute("INSERT INTO microdao (microdao_id, name) VALUES (%s, 'Test')", (microdao_id,))
+        await connection.execute(
+            "INSERT INTO agent (microdao_id, agent_id, name, blueprint_code) VALUES (%s, 'agent:sofia', 'Sofia', 'sofia')",
+            (microdao_id,),
+        )
+    return microdao_id
