@@ -7,6 +7,8 @@ by the sweeps. Run it as ``python -m localstack.engine PORT FUNCTIONS_URL``.
 import os
 import sys
 import threading
+from enum import StrEnum
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from localstack.gateway import Gateway, Target
@@ -27,6 +29,7 @@ def make_engine(port: int, functions_url: str, wiring: Wiring) -> "tuple[BaseWSG
     Only one engine can live in a process: moto's interpreter calls back to the port in MOTO_PORT.
     """
     os.environ["MOTO_PORT"] = str(port)
+    _leave_out_batch()
     from moto.core.config import default_user_config
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from werkzeug.serving import make_server
@@ -46,6 +49,18 @@ def make_engine(port: int, functions_url: str, wiring: Wiring) -> "tuple[BaseWSG
     gateway = Gateway(DomainDispatcherApplication(create_backend_app), targets)
     server = make_server(LOOPBACK, port, gateway, threaded=True, request_handler=QuietHandler)
     return server, gateway
+
+
+class _JobStatus(StrEnum):
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+def _leave_out_batch() -> None:
+    """Spare the interpreter its import of AWS Batch and, with it, all of EC2: 0.9 s of a start for this one enum."""
+    utils = ModuleType("moto.batch.utils")
+    utils.__dict__["JobStatus"] = _JobStatus
+    sys.modules.setdefault(utils.__name__, utils)
 
 
 def main() -> None:

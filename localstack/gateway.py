@@ -4,6 +4,7 @@ Everything else goes to the engine. Source: docs.aws.amazon.com/lambda/latest/ap
 """
 
 import http.client
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ StartResponse = Callable[..., Any]
 WsgiApp = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 
 READY_PATH = "/_localstack/health"  # LocalStack's own, so that one check serves both engines
+IDENTITY_HEADER = "x-daarion-engine"
 
 _INVOKE_PREFIX = "/2015-03-31/functions/"
 _INVOKE_SUFFIX = "/invocations"
@@ -44,18 +46,24 @@ class Gateway:
     def __init__(self, engine: WsgiApp, targets: Mapping[str, Target]) -> None:
         self._engine = engine
         self._targets = targets
+        self._identity = secrets.token_hex(8)
         self.ready = False
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """The WSGI entry point."""
         path: str = environ["PATH_INFO"]
         if path == READY_PATH:
-            return _respond(start_response, _Answer("200 OK" if self.ready else "503 Service Unavailable", b"{}"))
+            return _respond(start_response, self._health())
         if path.startswith(_INVOKE_PREFIX) and path.endswith(_INVOKE_SUFFIX):
             function = path.removeprefix(_INVOKE_PREFIX).removesuffix(_INVOKE_SUFFIX).rsplit(":", 1)[-1]
             payload = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             return _respond(start_response, self._invoke(function, payload))
         return self._engine(environ, start_response)
+
+    def _health(self) -> _Answer:
+        """Each engine has its own identity: a new one has forgotten every message."""
+        status = "200 OK" if self.ready else "503 Service Unavailable"
+        return _Answer(status, b"{}", ((IDENTITY_HEADER, self._identity),))
 
     def _invoke(self, function: str, payload: bytes) -> _Answer:
         target = self._targets.get(function)

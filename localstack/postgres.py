@@ -80,7 +80,7 @@ class EmbeddedPostgres:
         self.log_file = self.data_dir.with_name(f"{data_dir.name}.log")
         self._password_file = self.data_dir.with_name(f"{data_dir.name}.passwords.json")
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self._port = free_port()  # the same one after a restart
 
     @property
     def admin_url(self) -> str:
@@ -99,13 +99,29 @@ class EmbeddedPostgres:
             raise PostgresError("Postgres was not started")
         return self._process
 
+    def check(self) -> None:
+        """Raise PostgresError for what would keep the server from starting.
+
+        Root hands the server to another account, which must be able to enter both folders.
+        """
+        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        if self._account.uid is None:
+            return
+        for wanted in (self.data_dir.parent, binaries()):
+            for folder in (wanted, *wanted.parents):
+                if not folder.stat().st_mode & stat.S_IXOTH and folder.stat().st_uid != self._account.uid:
+                    raise PostgresError(
+                        f"as root, Postgres runs under the account {self._account.name!r}, which may not enter"
+                        f" {folder}: `chmod o+x {folder}`, use a folder elsewhere (DAARION_HOME), run as a normal user,"
+                        " or set DATABASE_URL"
+                    )
+
     def start(self) -> None:
         """Start the server and bring database, login and schema up to date; the port stays the same on a restart.
 
         Call it from a thread that lives as long as the server should. Raises PostgresError.
         """
-        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        self._check_reachable()
+        self.check()
         self._stop_orphan()
         self._create_cluster()
         self._launch()
@@ -134,6 +150,7 @@ class EmbeddedPostgres:
     @cached_property
     def _passwords(self) -> dict[str, str]:
         if not self._password_file.exists():
+            self.data_dir.parent.mkdir(parents=True, exist_ok=True)
             made = {login: secrets.token_urlsafe(24) for login in (ADMIN_LOGIN, RUNTIME_LOGIN)}
             with open(os.open(self._password_file, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
                 json.dump(made, file)
@@ -142,19 +159,6 @@ class EmbeddedPostgres:
 
     def _url(self, login: str, database: str) -> str:
         return f"postgresql://{login}:{self._passwords[login]}@{LOOPBACK}:{self._port}/{database}"
-
-    def _check_reachable(self) -> None:
-        """Root hands the server to another account, which must be able to enter both folders."""
-        if self._account.uid is None:
-            return
-        for wanted in (self.data_dir.parent, binaries()):
-            for folder in (wanted, *wanted.parents):
-                if not folder.stat().st_mode & stat.S_IXOTH and folder.stat().st_uid != self._account.uid:
-                    raise PostgresError(
-                        f"as root, Postgres runs under the account {self._account.name!r}, which may not enter"
-                        f" {folder}: `chmod o+x {folder}`, use a folder elsewhere (DAARION_HOME), run as a normal user,"
-                        " or set DATABASE_URL"
-                    )
 
     def _stop_orphan(self) -> None:
         """Stop a server of ours that a crash left behind; forget a pid that now belongs to something else."""
@@ -207,7 +211,6 @@ class EmbeddedPostgres:
             raise PostgresError(f"initdb failed: {done.stderr.decode(errors='replace').strip()[-500:]}")
 
     def _launch(self) -> None:
-        self._port = self._port or free_port()
         if self.log_file.exists() and self.log_file.stat().st_size > _MAX_LOG_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
         deadline = time.monotonic() + _START_TIMEOUT_S

@@ -86,7 +86,7 @@ class _Server(uvicorn.Server):
 
 def load_functions(wiring: Wiring) -> dict[str, AsgiApp]:
     """The app of every function that something in the wiring triggers, by folder."""
-    triggered = {one.function for one in (*wiring.event_sources, *wiring.schedules)}
+    triggered = {one.function for one in wiring.event_sources} | {one.function for one in wiring.schedules}
     apps = {}
     for function in wiring.functions:
         if function.name in triggered:

@@ -1,1 +1,1 @@
-"""What the functions share: domain packages above, the outside world below. Layers are listed in docs/architecture.md."""
+"""What the functions share: domain packages above, the outside world below (see docs/architecture.md)."""

@@ -33,8 +33,10 @@ def parse_body(body: bytes, content_type: str | None) -> Any:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return bool(children) and (levels == 0 or any(_is_deeper(child, levels - 1) for child in children))
+    if not isinstance(value, dict | list):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
 
 
 class _ParsedRequest(Request):

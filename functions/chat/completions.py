@@ -1,7 +1,7 @@
 """Shapes answers of agents and of raw models as chat completions, whole or streamed."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -13,7 +13,7 @@ from shared.wire import sse
 from shared.wire.chat import chunk, completion, usage_chunk
 
 
-async def agent_completion(events: AsyncIterator[TurnEvent]) -> dict[str, Any]:
+async def agent_completion(events: AsyncGenerator[TurnEvent, None]) -> dict[str, Any]:
     """Run a turn to its end and shape it as one completion whose model is the session id."""
     result = await _last(events)
     message = dict(result.reply or {"content": None})
@@ -82,10 +82,9 @@ def _closing_chunks(shape: _ChunkShape, result: TurnResult) -> list[bytes]:
     return parts
 
 
-async def _last(events: AsyncIterator[TurnEvent]) -> TurnResult:
-    result: TurnEvent | None = None
-    async for result in events:
-        pass
-    if not isinstance(result, TurnResult):
-        raise Internal("The agent gave no answer.")
-    return result
+async def _last(events: AsyncGenerator[TurnEvent, None]) -> TurnResult:
+    async with aclosing(events) as turn:
+        async for event in turn:
+            if isinstance(event, TurnResult):
+                return event
+    raise Internal("The agent gave no answer.")

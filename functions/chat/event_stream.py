@@ -1,7 +1,7 @@
 """A server-sent event response that waits for the first event before it says 200, and notices a client that leaves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -18,9 +18,9 @@ _log = Log("api")
 
 
 class EventStream(Response):
-    """Sends encoded events. An error before the first becomes an ordinary error response, a later one an error event."""
+    """Sends encoded events. An error before the first is an ordinary error response, a later one an error event."""
 
-    def __init__(self, events: AsyncGenerator[bytes, None], headers: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], headers: dict[str, str]) -> None:
         super().__init__(media_type=None)
         self._events = events
         self._extra_headers = headers
@@ -58,7 +58,7 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _start(self, send: Send) -> None:
-        headers = {**sse.HEADERS, **self._extra_headers()}
+        headers = {**sse.HEADERS, **self._extra_headers}
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})
 

@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: a request id, the key, a sound body; and the last catch for faults."""
+"""What every request passes before a route sees it: a request id, the key, a sound body. It also catches faults."""
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping

@@ -63,7 +63,7 @@ class LogicalModels(BaseModel):
 async def list_logical_models(services: ServicesDep, principal: PrincipalDep) -> LogicalModels:
     """Only what can answer now."""
     permit(principal, "model.list")
-    models = [LogicalModelView.model_validate(one, from_attributes=True) for one in await services.gateway.models()]
+    models = [LogicalModelView.model_validate(one, from_attributes=True) for one in services.gateway.models()]
     return LogicalModels(models=models)
 
 

@@ -1,7 +1,5 @@
 """OpenAI's surface: chat completions and models, for clients unchanged."""
 
-from typing import Any
-
 from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
@@ -53,7 +51,7 @@ async def create_completion(request: ChatRequest, services: ServicesDep, princip
     headers = {SESSION_HEADER: session.id}
     turn = services.agents.run(principal, session, request)
     if request.stream:
-        return EventStream(agent_events(turn, session.id, include_usage=include_usage), lambda: headers)
+        return EventStream(agent_events(turn, session.id, include_usage=include_usage), headers)
     return JSONResponse(await agent_completion(turn), headers=headers)
 
 
@@ -79,21 +77,21 @@ async def _models(services: Services, principal: Principal) -> list[ModelView]:
         ModelView(id=row["code"], created=int(row["created_at"].timestamp()), owned_by=principal.microdao_id)
         for row in blueprints
     ]
-    logical = [ModelView(id=model.id, created=0, owned_by="daarion") for model in await services.gateway.models()]
+    logical = [ModelView(id=model.id, created=0, owned_by="daarion") for model in services.gateway.models()]
     return [*own, *logical]
 
 
 async def _answer_by_model(
     services: Services, principal: Principal, request: ChatRequest, include_usage: bool
 ) -> Response:
-    if not await services.gateway.knows(request.model):
+    if not services.gateway.knows(request.model):
         raise _unknown(request.model)
     permit(principal, "llm.invoke", "Model", request.model)
     metadata = request.metadata or ChatMetadata()
     caller = Caller(microdao_id=principal.microdao_id, key_id=principal.key_id, agent_id=metadata.agent_id)
     if request.stream:
-        chunks: Any = services.gateway.stream(request, caller)
-        return EventStream(model_events(chunks, include_usage=include_usage), dict)
+        chunks = services.gateway.stream(request, caller)
+        return EventStream(model_events(chunks, include_usage=include_usage), {})
     return JSONResponse(await services.gateway.complete(request, caller))
 
 

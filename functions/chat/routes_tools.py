@@ -125,11 +125,11 @@ class PermissionsBody(BaseModel):
 async def list_tools(
     services: ServicesDep, principal: PrincipalDep, after: Cursor = None, limit: PageLimit = 100
 ) -> ToolPage:
-    """Tools of the caller's microDAO, by id."""
+    """Tools of the caller's microDAO, by name."""
     permit(principal, "tool.list")
     tools = await services.toolbox.list_all(principal.microdao_id, after or "", limit)
     views = [ToolView.model_validate(tool, from_attributes=True) for tool in tools]
-    return ToolPage(tools=views, next=views[-1].id if len(views) == limit else None)
+    return ToolPage(tools=views, next=views[-1].name if len(views) == limit else None)
 
 
 async def call_tool(body: CallBody, services: ServicesDep, principal: PrincipalDep) -> OutcomeView:
@@ -154,7 +154,7 @@ async def call_tool(body: CallBody, services: ServicesDep, principal: PrincipalD
         status=outcome.status,
         result=outcome.result,
         error=error,
-        ms=outcome.ms,
+        ms=outcome.ms or 0,
         cost_microusd=outcome.cost_microusd,
     )
 

@@ -22,7 +22,7 @@ async def run_message(services: Services, body: dict[str, Any]) -> None:
 
 
 async def _run_step(services: Services, task_token: str, job: dict[str, Any]) -> None:
-    """Run a flow's tool step and answer its task token; an answer that comes late is left to the flow's own recovery."""
+    """Run a flow's tool step and answer its task token; a late answer is left to the flow's own recovery."""
     with correlated(job["flow_id"]):
         outcome = await services.toolbox.run_queued(job["microdao_id"], job["execution_id"], task_token)
         if outcome.status == "succeeded":
@@ -34,7 +34,7 @@ async def _run_step(services: Services, task_token: str, job: dict[str, Any]) ->
 
 
 async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
-    """``{"task": "sweep"}``: send again what nobody acted on for a minute; with ``lost_queue`` everything unfinished."""
+    """``{"task": "sweep"}``: send again what nobody acted on for a minute, or with ``lost_queue`` everything."""
     if event.get("task") != "sweep":
         raise ValueError("tool_executor knows the task 'sweep' only")
     older_than_s = 0.0 if event.get("lost_queue") else SWEEP_AFTER_S

@@ -1,6 +1,6 @@
 """The agent loop: ask the model, run the tools it calls, ask again, until it answers in words."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +49,7 @@ class AgentLoop:
             session_id=work.session.id,
         )
 
-    async def run(self, result: TurnResult) -> AsyncIterator[TextDelta | ToolUse]:
+    async def run(self, result: TurnResult) -> AsyncGenerator[TextDelta | ToolUse, None]:
         """Yield text and tool runs; ``result`` holds the reply when the iterator ends."""
         history = list(self._work.session.history)
         while True:
@@ -111,7 +111,7 @@ class AgentLoop:
             outcome = await self._execute(tool, call)
         except ApiError as error:
             return ToolUse(tool.name, "", "failed", 0), _tool_reply(call, {"error": error.message})
-        use = ToolUse(tool.name, outcome.execution_id, outcome.status, outcome.ms)
+        use = ToolUse(tool.name, outcome.execution_id, outcome.status, outcome.ms or 0)
         return use, _tool_reply(call, _shown(outcome))
 
     async def _execute(self, tool: Tool, call: dict[str, Any]) -> ToolOutcome:

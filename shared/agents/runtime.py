@@ -1,7 +1,7 @@
 """Runs agents: finds who is asked, recalls, loops, remembers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
@@ -54,7 +54,9 @@ class AgentRuntime:
         authorize(principal, "agent.run", Resource("Agent", agent.agent_id, agent.microdao_id))
         return await self.sessions.open(agent, metadata.channel_id, messages)
 
-    async def run(self, principal: Principal, session: Session, request: ChatRequest) -> AsyncIterator[TurnEvent]:
+    async def run(
+        self, principal: Principal, session: Session, request: ChatRequest
+    ) -> AsyncGenerator[TurnEvent, None]:
         """Answer: text and tool runs as they come, the TurnResult last. Closing the iterator cancels the turn."""
         result = TurnResult(session.id, session.agent.agent_id)
         state = "CANCELLED"

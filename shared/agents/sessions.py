@@ -72,7 +72,7 @@ class Sessions:
         return session
 
     async def resume(self, microdao_id: str, session_id: str, messages: list[dict[str, Any]]) -> Session:
-        """Go on with a session. Raises ModelNotFound for an unknown one, IllegalState while it answers another request."""
+        """Go on with a session. Raises ModelNotFound, or IllegalState while it answers another request."""
         async with self._database.tenant(microdao_id) as connection:
             row = await store.find_session(connection, session_id)
             if row is None:

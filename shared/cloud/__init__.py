@@ -1,1 +1,1 @@
-"""The outside world: queues and workflows through boto3, the outbox before them, and the contract that functions serve."""
+"""The outside world: queues and workflows through boto3, the outbox before them, the contract of functions."""

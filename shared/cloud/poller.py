@@ -1,7 +1,7 @@
 """Stands where Lambda's event source mapping stands: polls a queue and posts batches to a function's ``/events``.
 
-Beside a container run ``python -m shared.cloud.poller`` with QUEUE_URL and FUNCTION_URL; the local stack runs one poller
-for each mapping in template.yaml.
+Beside a container run ``python -m shared.cloud.poller`` with QUEUE_URL and FUNCTION_URL; the local stack runs one
+poller for each mapping in template.yaml.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class EventSource:
 
 
 class Poller:
-    """Receives, delivers, and deletes what succeeded. The queue's redrive policy moves poison to its dead-letter queue."""
+    """Receives, delivers, deletes what succeeded. The queue's redrive policy moves poison to its dead-letter queue."""
 
     def __init__(self, aws: Aws, source: EventSource, deliver: Deliver) -> None:
         self._aws = aws
@@ -145,8 +145,8 @@ def failed_ids(answer: object, sent: set[str]) -> set[str]:
         return set()
     if not isinstance(failures, list):
         return sent
-    listed = {failure.get("itemIdentifier") if isinstance(failure, dict) else None for failure in failures}
-    return {str(one) for one in listed} if listed <= sent else sent
+    listed = [failure.get("itemIdentifier") if isinstance(failure, dict) else None for failure in failures]
+    return {str(one) for one in listed} if all(isinstance(one, str) and one in sent for one in listed) else sent
 
 
 async def _run_beside_container() -> None:

@@ -116,7 +116,7 @@ class QueueFunction(Generic[S]):
 
 
 def parse_records(records: list[Payload]) -> tuple[list[Message], set[str]]:
-    """SQS records as messages, and the ids of those whose body is not a JSON object (they end in the dead-letter queue)."""
+    """SQS records as messages, and the ids of those whose body is not a JSON object; they end as dead letters."""
     messages, unreadable = [], set()
     for record in records:
         try:

@@ -28,13 +28,15 @@ class Attempt:
     """An async context manager around the call to the provider.
 
     Leaving it writes the ledger row: succeeded, failed, or cancelled when the caller went away. Entering it raises
-    Unavailable when the route's price is unknown; nothing was called then and no row is written.
+    Unavailable when the route's price is unknown; nothing was called then and no row is written. ``is_final`` says,
+    once it is left, whether its outcome is the call's: no other route is tried after it.
     """
 
     def __init__(
         self,
         request: ChatRequest,
         caller: Caller,
+        model: str,
         route: Route,
         number: int,
         *,
@@ -44,23 +46,20 @@ class Attempt:
         is_last: bool,
     ) -> None:
         self.route = route
-        self.has_started = False
+        self.is_final = is_last
         self.finish_reason = "stop"
         self.cost_microusd = 0
         self._request = request
         self._caller = caller
+        self._model = model
         self._number = number
         self._provider = provider
         self._prices = prices
         self._ledger = ledger
-        self._is_last = is_last
+        self._has_started = False
         self._usage: Usage | None = None
         self._text: list[str] = []
         self._began = 0.0
-
-    def is_final(self, error: BaseException | None) -> bool:
-        """Whether this outcome is the call's: no other route is tried after it."""
-        return self._is_last or self.has_started or not isinstance(error, _ROUTE_FAULTS)
 
     @property
     def usage(self) -> Usage:
@@ -81,7 +80,7 @@ class Attempt:
                 if isinstance(part, End):
                     self.finish_reason, self._usage = part.finish_reason, part.usage
                 else:
-                    self.has_started = True
+                    self._has_started = True
                     self._count(part.delta)
                     yield part
 
@@ -93,6 +92,7 @@ class Attempt:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.is_final = self.is_final or self._has_started or not isinstance(error, _ROUTE_FAULTS)
         entry = self._entry(error)
         self.cost_microusd = entry.cost_microusd
         if isinstance(error, ApiError):
@@ -104,7 +104,7 @@ class Attempt:
         usage, source = self._spent(outcome)
         return LedgerEntry(
             caller=self._caller,
-            model=self._request.model,
+            model=self._model,
             provider=self.route.provider,
             provider_model=self.route.model,
             attempt=self._number,
@@ -114,14 +114,14 @@ class Attempt:
             usage_source=source,
             prices=self._unit_prices(usage["prompt_tokens"] if usage else 0),
             latency_ms=round((time.monotonic() - self._began) * 1000),
-            is_final=self.is_final(error),
+            is_final=self.is_final,
         )
 
     def _spent(self, outcome: Outcome) -> tuple[Usage | None, UsageSource]:
         """A failure before any content is not billed by providers; what was begun and broke off is estimated."""
         if self._usage is not None:
             return self._usage, "measured"
-        if outcome == "failed" and not self.has_started:
+        if outcome == "failed" and not self._has_started:
             return None, "none"
         return self.usage, "estimated"
 

@@ -82,8 +82,8 @@ class Gateway:
             try:
                 async with attempt:
                     answer = await attempt.answer()
-            except ApiError as error:
-                if attempt.is_final(error):
+            except ApiError:
+                if attempt.is_final:
                     raise
                 continue
             made = completion(call.id, call.created, call.model, answer.message, answer.finish_reason, attempt.usage)
@@ -100,17 +100,19 @@ class Gateway:
         """
         call = _Call(request.model)
         for attempt in self._attempts(request, caller):
+            is_open = False
             try:
                 async with attempt, aclosing(attempt.deltas()) as deltas:
                     async for part in deltas:
-                        if part.is_first:
+                        if not is_open:
                             yield call.chunk(_ROLE)
+                            is_open = True
                         yield call.chunk(part.delta, logprobs=part.logprobs)
-            except ApiError as error:
-                if attempt.is_final(error):
+            except ApiError:
+                if attempt.is_final:
                     raise
                 continue
-            if not attempt.has_started:
+            if not is_open:
                 yield call.chunk(_ROLE)
             yield call.chunk({}, attempt.finish_reason)
             yield usage_chunk(call.id, call.created, call.model, attempt.usage) | {"daarion": _account(attempt)}
@@ -149,6 +151,7 @@ class Gateway:
             yield Attempt(
                 request,
                 caller,
+                model.id,
                 route,
                 number,
                 provider=self._providers[route.provider],
@@ -164,9 +167,7 @@ class Gateway:
         return model
 
     def _usable(self, model: LogicalModel) -> list[Route]:
-        resolved = [(route, self._resolve(route)) for route in model.routes]
-        found = [replace(route, model=name) for route, name in resolved if name]
-        return usable_routes(found, lambda _: True)
+        return usable_routes(model.routes, self._resolve)
 
     def _resolve(self, route: Route) -> str | None:
         provider = self._providers.get(route.provider)

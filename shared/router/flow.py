@@ -100,7 +100,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A step of a flow's plan and how far it is. ``output`` is set by its success and not loaded again with the flow."""
+    """A step of a flow's plan and how far it is. ``output`` is set by success and not loaded again with the flow."""
 
     id: str
     type: str

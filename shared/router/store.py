@@ -111,7 +111,9 @@ async def load_flow(connection: Connection, flow_id: str) -> StoredFlow | None:
     )
 
 
-async def save_flow(connection: Connection, flow: StoredFlow, state: FlowState, next_: dict[str, Any]) -> StoredFlow | None:
+async def save_flow(
+    connection: Connection, flow: StoredFlow, state: FlowState, next_: dict[str, Any]
+) -> StoredFlow | None:
     """Write the flow's new state and what its driver is told; None when another driver wrote first."""
     row = await fetch_one(
         connection,
@@ -170,29 +172,33 @@ async def load_outputs(connection: Connection, flow_id: str, step_ids: Sequence[
     return {row["step_id"]: row["output"] for row in rows}
 
 
-async def load_view(connection: Connection, flow_id: str) -> tuple[Row, list[Row]] | None:
-    """The rows that a reader sees: the flow's and its steps' in order."""
-    flow = await fetch_one(connection, "SELECT * FROM flow WHERE id = %s", (flow_id,))
-    if flow is None:
-        return None
+async def load_views(
+    connection: Connection, flow_ids: Sequence[str], *, outputs: bool
+) -> dict[str, tuple[Row, list[Row]]]:
+    """What a reader sees, by flow id: the flow's row and its steps' in order, outputs only if asked for."""
+    flows = await fetch_all(connection, "SELECT * FROM flow WHERE id = ANY(%s)", (list(flow_ids),))
     steps = await fetch_all(
         connection,
-        "SELECT step_id, path, type, state, attempts, started_at, finished_at, cost_microusd, output, error"
-        " FROM flow_step WHERE flow_id = %s ORDER BY position",
-        (flow_id,),
+        "SELECT flow_id, step_id, path, type, state, attempts, started_at, finished_at, cost_microusd, error,"
+        " CASE WHEN %s THEN output END AS output FROM flow_step WHERE flow_id = ANY(%s) ORDER BY flow_id, position",
+        (outputs, list(flow_ids)),
     )
-    return flow, steps
+    return {flow["id"]: (flow, [step for step in steps if step["flow_id"] == flow["id"]]) for flow in flows}
 
 
-async def list_flows(connection: Connection, before: str | None, limit: int) -> list[Row]:
-    """Flows without their steps, newest first, before the flow ``before``."""
-    return await fetch_all(
+async def list_flow_ids(connection: Connection, before: str | None, limit: int) -> list[str]:
+    """Flows, newest first, before the flow ``before``."""
+    rows = await fetch_all(
         connection,
-        "SELECT id, microdao_id, agent_id, state, mode, error, estimated_microusd, cost_microusd, transitions,"
-        " created_at, finished_at FROM flow WHERE (%(before)s::text IS NULL OR id < %(before)s)"
-        " ORDER BY id DESC LIMIT %(limit)s",
+        "SELECT id FROM flow WHERE %(before)s::text IS NULL OR id < %(before)s ORDER BY id DESC LIMIT %(limit)s",
         {"before": before, "limit": limit},
     )
+    return [row["id"] for row in rows]
+
+
+async def touch_flow(connection: Connection, flow_id: str, revision: int) -> None:
+    """Say that the driver that wrote this revision is still at work."""
+    await connection.execute("UPDATE flow SET updated_at = now() WHERE id = %s AND revision = %s", (flow_id, revision))
 
 
 async def is_finished(connection: Connection, flow_id: str) -> bool | None:
@@ -213,11 +219,11 @@ async def find_agent(connection: Connection, agent_id: str | None) -> str | None
 
 
 async def list_unfinished(connection: Connection, after: str, limit: int) -> list[Row]:
-    """Flows that have not ended, by id (system role); one not started yet counts once its starter had 5 s to do so."""
+    """Flows that have not ended, by id (system role); one not started yet counts once its starter had 3 s to do so."""
     return await fetch_all(
         connection,
         "SELECT id, microdao_id, execution_arn, executions FROM flow WHERE finished_at IS NULL AND id > %s"
-        " AND (execution_arn IS NOT NULL OR updated_at < now() - interval '5 seconds') ORDER BY id LIMIT %s",
+        " AND (execution_arn IS NOT NULL OR updated_at < now() - interval '3 seconds') ORDER BY id LIMIT %s",
         (after, limit),
     )
 

@@ -1,6 +1,6 @@
 """References in a step's arguments: ``{{input}}``, ``{{goal}}`` and ``{{steps.<id>.output.<path>}}``.
 
-Only looking up, never evaluating: a path walks keys of objects and indexes of lists. Other double braces are plain text.
+Only looking up, never evaluating: a path walks keys of objects and indexes of lists. Other double braces are text.
 """
 
 import re
@@ -61,10 +61,11 @@ def _resolve_text(text: str, fields: Mapping[str, str], outputs: Mapping[str, An
     whole = _REFERENCE.fullmatch(text)
     if whole:
         return _look_up(whole[1], fields, outputs)
-    return _REFERENCE.sub(lambda found: _as_text(_look_up(found[1], fields, outputs)), text)
+    return _REFERENCE.sub(lambda found: as_text(_look_up(found[1], fields, outputs)), text)
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A JSON value inside text: strings as they are, everything else as JSON."""
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 

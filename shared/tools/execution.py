@@ -75,10 +75,12 @@ async def run(connection: Connection, execution: Execution, task_token: str | No
 
 async def lock(connection: Connection, execution_id: str) -> Execution:
     """The execution, held for this transaction. Raises NotFound."""
-    row = await store_executions.lock_execution(connection, execution_id)
-    if row is None:
-        raise NotFound(f"no tool execution {execution_id!r}")
-    return _execution_from(row)
+    return _found(execution_id, await store_executions.lock_execution(connection, execution_id))
+
+
+async def find(connection: Connection, execution_id: str) -> Execution:
+    """The execution as it stands, without waiting for whoever runs it. Raises NotFound."""
+    return _found(execution_id, await store_executions.find_execution(connection, execution_id))
 
 
 async def _admit(connection: Connection, principal: Principal, request: ToolCallRequest) -> Tool:
@@ -176,6 +178,12 @@ def _new_execution(tool: Tool, request: ToolCallRequest) -> Execution:
         flow_id=request.flow_id,
         outcome=ToolOutcome(new_id("exec"), tool.name, "queued"),
     )
+
+
+def _found(execution_id: str, row: Row | None) -> Execution:
+    if row is None:
+        raise NotFound(f"no tool execution {execution_id!r}")
+    return _execution_from(row)
 
 
 def _execution_from(row: Row) -> Execution:

@@ -96,6 +96,15 @@ async def add_grants(connection: Connection, microdao_id: str, agent_id: str, to
     )
 
 
+async def grant_if_none(connection: Connection, microdao_id: str, agent_id: str, tool_ids: Sequence[str]) -> None:
+    """Grant tools to an agent that has no grant at all, so that repeating it never undoes what an admin revoked."""
+    await connection.execute(
+        "INSERT INTO tool_grant (microdao_id, agent_id, tool_id) SELECT %s, %s, tool.id FROM tool WHERE id = ANY(%s)"
+        " AND NOT EXISTS (SELECT 1 FROM tool_grant WHERE agent_id = %s) ON CONFLICT DO NOTHING",
+        (microdao_id, agent_id, list(tool_ids), agent_id),
+    )
+
+
 async def remove_grants(connection: Connection, agent_id: str, tool_ids: Sequence[str]) -> None:
     """Take tools from an agent."""
     await connection.execute(
@@ -106,11 +115,10 @@ async def remove_grants(connection: Connection, agent_id: str, tool_ids: Sequenc
 async def seed(
     connection: Connection,
     microdao_id: str,
-    agent_id: str,
     tools: Sequence[dict[str, Any]],
     documents: Sequence[dict[str, str]],
 ) -> None:
-    """Add what is missing of the first catalogue, every grant if the agent has none, and documents if there are none.
+    """Add what is missing of the first catalogue, and the documents if there are none.
 
     Call it in a pipeline: the statements then travel together.
     """
@@ -128,12 +136,6 @@ async def seed(
         " risk text, executor text, config jsonb, timeout_ms integer, idempotent boolean) JOIN tool USING (id)"
         " ON CONFLICT DO NOTHING",
         (microdao_id, catalogue),
-    )
-    await connection.execute(
-        "INSERT INTO tool_grant (microdao_id, agent_id, tool_id)"
-        " SELECT %(microdao_id)s, %(agent_id)s, tool.id FROM tool WHERE tool.id = ANY(%(tool_ids)s)"
-        " AND NOT EXISTS (SELECT 1 FROM tool_grant WHERE agent_id = %(agent_id)s) ON CONFLICT DO NOTHING",
-        {"microdao_id": microdao_id, "agent_id": agent_id, "tool_ids": [entry["id"] for entry in tools]},
     )
     await connection.execute(
         "INSERT INTO document (id, microdao_id, title, body, source) SELECT id, %s, title, body, source"

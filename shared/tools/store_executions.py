@@ -43,8 +43,13 @@ async def insert_execution(
 
 
 async def find_by_key(connection: Connection, idempotency_key: str) -> Row | None:
-    """The execution that took this key, with its tool's name."""
+    """The execution that took this key, with its tool version."""
     return await fetch_one(connection, f"{_EXECUTION} WHERE tool_execution.idempotency_key = %s", (idempotency_key,))
+
+
+async def find_execution(connection: Connection, execution_id: str) -> Row | None:
+    """The execution with its tool version."""
+    return await fetch_one(connection, f"{_EXECUTION} WHERE tool_execution.id = %s", (execution_id,))
 
 
 async def lock_execution(connection: Connection, execution_id: str) -> Row | None:

@@ -102,6 +102,12 @@ class Toolbox:
         await self._outbox.committed()
         return outcome
 
+    async def outcome(self, microdao_id: str, execution_id: str) -> ToolOutcome:
+        """How an execution stands, without waiting for whoever runs it. Raises NotFound."""
+        check_text(execution_id, "execution_id")
+        async with self._database.tenant(microdao_id) as connection:
+            return (await execution.find(connection, execution_id)).outcome
+
     async def executions(
         self,
         microdao_id: str,
@@ -124,16 +130,19 @@ class Toolbox:
             )
         return [_audit_entry(row) for row in rows]
 
-    async def seed(self, microdao_id: str, agent_id: str) -> None:
-        """Fill catalogue and help pages where missing, and grant every built-in tool to an agent that has no grant.
+    async def seed(self, microdao_id: str, agent_id: str | None = None) -> None:
+        """Fill catalogue and help pages where missing, and grant every built-in tool to the agent if it has no grant.
 
         Harmless to repeat: what an admin changed meanwhile stays. Raises NotFound for an unknown agent.
         """
         tools, documents = catalogue.first_tools(microdao_id), catalogue.first_documents(microdao_id)
         async with self._database.tenant(microdao_id) as connection:
-            await _require_agent(connection, agent_id)
+            if agent_id is not None:
+                await _require_agent(connection, agent_id)
             async with connection.pipeline():
-                await store.seed(connection, microdao_id, agent_id, tools, documents)
+                await store.seed(connection, microdao_id, tools, documents)
+                if agent_id is not None:
+                    await store.grant_if_none(connection, microdao_id, agent_id, [tool["id"] for tool in tools])
 
 
 def _check_call(principal: Principal, request: ToolCallRequest) -> None:
@@ -157,14 +166,12 @@ def _permission(row: Row) -> Permission:
 
 def _audit_entry(row: Row) -> dict[str, Any]:
     times = {field: row[field] and rfc3339(row[field]) for field in ("created_at", "started_at", "finished_at")}
-    error = {"code": row["error_code"], "message": row["error_message"]} if row["error_code"] else None
-    kept = ("agent_id", "requested_by", "status", "args_hash", "session_id", "flow_id", "step_id", "attempts", "ms")
+    kept = ("agent_id", "requested_by", "status", "args_hash", "session_id", "flow_id", "step_id", "attempts")
+    figures = ("error_code", "error_message", "ms", "cost_microusd")
     return {
         "execution_id": row["id"],
         "tool": row["name"],
         "version": row["tool_version"],
-        **{field: row[field] for field in kept},
-        "cost_microusd": row["cost_microusd"],
-        "error": error,
+        **{field: row[field] for field in (*kept, *figures)},
         **times,
     }

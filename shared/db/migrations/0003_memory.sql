@@ -22,6 +22,7 @@ CREATE TABLE memory_item (
     FOREIGN KEY (microdao_id, agent_id) REFERENCES agent
 );
 CREATE INDEX ON memory_item (microdao_id, agent_id, tier, occurred_at DESC);
+CREATE INDEX ON memory_item (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX memory_item_unindexed ON memory_item (created_at) WHERE state = 'pending';
 CALL protect_tenant_table('memory_item');
 

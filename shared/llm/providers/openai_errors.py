@@ -62,7 +62,9 @@ def map_event_error(error: Any, endpoint: Endpoint) -> ApiError:
     if _is_about_context(fields):
         return _refused(fields, endpoint.provider)
     if fields.get("code") in ("rate_limit_exceeded", 429, "429"):
-        return RateLimitExceeded(f"{endpoint.provider} has too many requests at the moment", headers={"retry-after": "1"})
+        return RateLimitExceeded(
+            f"{endpoint.provider} has too many requests at the moment", headers={"retry-after": "1"}
+        )
     return UpstreamError(f"{endpoint.provider} reported a failure in its stream: {_message(fields)}")
 
 

@@ -13,7 +13,7 @@ _DEFAULT_LIMIT = 50
 
 async def list_projects(connection: Connection, args: dict[str, Any], invocation: Invocation) -> object:
     """The newest projects and how many there are in all."""
-    rows = await store.list_projects(connection, args.get("limit", _DEFAULT_LIMIT))
+    rows = await store.list_projects(connection, int(args.get("limit", _DEFAULT_LIMIT)))
     return {"projects": [_entry(row) for row in rows], "total": rows[0]["total"] if rows else 0}
 
 

@@ -58,18 +58,22 @@ async def insert_task(
 
 
 async def search_documents(connection: Connection, query: str, limit: int) -> list[Row]:
-    """Documents that hold any word of the query, best first; a word weighs more the fewer documents hold it."""
+    """Documents that hold any word of the query, best first; a word weighs more the fewer documents hold it.
+
+    The weight is BM25's inverse document frequency (Robertson and Zaragoza, The Probabilistic Relevance Framework).
+    """
     return await fetch_all(
         connection,
         "WITH word AS ("
         "  SELECT lexeme, ('''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''')::tsquery AS query"
         "  FROM unnest(to_tsvector('simple', %(query)s))"
         "), hit AS ("
-        "  SELECT document.id, ts_rank(document.lexemes, word.query)"
-        "   * ln(1 + (SELECT count(*) FROM document)::float8 / count(*) OVER (PARTITION BY word.lexeme)) AS score"
+        "  SELECT document.id, ts_rank(document.lexemes, word.query) AS rank,"
+        "   count(*) OVER (PARTITION BY word.lexeme) AS holders, (SELECT count(*) FROM document) AS total"
         "  FROM word JOIN document ON document.lexemes @@ word.query"
         "), best AS ("
-        "  SELECT id, sum(score) AS score FROM hit GROUP BY id ORDER BY score DESC, id LIMIT %(limit)s"
+        "  SELECT id, sum(rank * ln(1 + (total - holders + 0.5) / (holders + 0.5))) AS score"
+        "  FROM hit GROUP BY id ORDER BY score DESC, id LIMIT %(limit)s"
         ") SELECT id, title, source, score, ts_headline('simple', body,"
         "  (SELECT string_agg(query::text, ' | ')::tsquery FROM word), %(snippet)s) AS snippet"
         " FROM best JOIN document USING (id) ORDER BY score DESC, id",

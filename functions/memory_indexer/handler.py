@@ -1,0 +1,40 @@
+"""Makes stored memories findable by meaning, and on its schedule queues again what was left."""
+
+from shared.bootstrap import Services, open_services
+from shared.cloud.serve import Message, Payload, QueueFunction
+from shared.memory.model import IndexJob
+from shared.observability import Log
+
+QUEUE = "memory"
+_SWEEP_AFTER_S = 60.0
+
+_log = Log("memory_indexer")
+
+
+async def on_batch(services: Services, messages: list[Message]) -> set[str]:
+    """Embed a batch of items; the messages to deliver again."""
+    jobs, malformed = [], set()
+    for message in messages:
+        try:
+            jobs.append(_job(message))
+        except KeyError as error:
+            _log.warning("a message lacks a field", message_id=message.id, field=str(error))
+            malformed.add(message.id)
+    return malformed | (await services.memory.index(jobs) if jobs else set())
+
+
+async def on_direct(services: Services, payload: Payload) -> Payload:
+    """``{"task": "sweep"}``; with ``"lost_queue": true`` (a queue that forgot its messages) nothing is waited for."""
+    if payload.get("task") != "sweep":
+        raise ValueError(f"unknown task {payload.get('task')!r}; memory_indexer knows: sweep")
+    age_s = 0.0 if payload.get("lost_queue") is True else _SWEEP_AFTER_S
+    await services.memory.sweep()
+    return {"requeued": await services.outbox.sweep(QUEUE, older_than_s=age_s)}
+
+
+def _job(message: Message) -> IndexJob:
+    body = message.body
+    return IndexJob(message.id, str(body["job_id"]), str(body["microdao_id"]), str(body["item_id"]))
+
+
+app = QueueFunction("memory_indexer", open_services, on_batch=on_batch, on_direct=on_direct)

@@ -1,0 +1,5 @@
+"""``python -m localstack`` is ``daarion``."""
+
+from localstack.cli import main
+
+main()

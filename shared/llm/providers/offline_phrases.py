@@ -1,0 +1,85 @@
+"""What the offline provider says, in the language it was spoken to."""
+
+from typing import Literal
+
+Language = Literal["en", "uk", "ru"]
+
+PHRASES: dict[Language, dict[str, str]] = {
+    "en": {
+        "who": "I am DAARION's built-in offline stand-in, not a language model: I follow rules, call tools, quote memories.",
+        "mark": "(offline stand-in)",
+        "hello": "Hello!",
+        "welcome": "You are welcome.",
+        "tools": "I can use: {names}.",
+        "no_tools": "I was given no tools here.",
+        "ask": "Tell me what you need in other words, or set up a model provider for a real answer.",
+        "unclear": "I found no tool and no memory for this.",
+        "noted": "I have read that, and there is nothing for me to do about it.",
+        "no_memory": "I have no memory about this.",
+        "need": "To use `{tool}` I need: {what}. Please tell me.",
+        "memory": "From memory: {text}",
+        "failed": "`{tool}` did not work: {reason}",
+        "empty": "`{tool}` found nothing.",
+        "done": "`{tool}` is done.",
+        "result": "The result is {value}.",
+        "create": "Created “{name}” (id {id}).",
+        "update": "Updated “{name}” (id {id}).",
+        "delete": "Deleted “{name}” (id {id}).",
+        "finish": "Finished “{name}” (id {id}).",
+        "item": "“{name}” (id {id}).",
+        "found": "{what} ({count}):",
+    },
+    "uk": {
+        "who": "Я вбудований офлайн-замінник DAARION, а не мовна модель: маю правила, інструменти й спогади.",
+        "mark": "(офлайн-замінник)",
+        "hello": "Вітаю!",
+        "welcome": "Будь ласка.",
+        "tools": "Я можу використати: {names}.",
+        "no_tools": "Інструментів мені тут не дали.",
+        "ask": "Скажіть, що потрібно, іншими словами, або підключіть постачальника моделей для справжньої відповіді.",
+        "unclear": "Я не маю для цього ні інструмента, ні спогаду.",
+        "noted": "Я прочитав це; робити тут нічого не потрібно.",
+        "no_memory": "Я не маю про це спогадів.",
+        "need": "Щоб використати `{tool}`, мені потрібно: {what}. Уточніть, будь ласка.",
+        "memory": "З пам'яті: {text}",
+        "failed": "`{tool}` не спрацював: {reason}",
+        "empty": "`{tool}` нічого не знайшов.",
+        "done": "`{tool}` виконано.",
+        "result": "Результат: {value}.",
+        "create": "Створено «{name}» (id {id}).",
+        "update": "Оновлено «{name}» (id {id}).",
+        "delete": "Видалено «{name}» (id {id}).",
+        "finish": "Завершено «{name}» (id {id}).",
+        "item": "«{name}» (id {id}).",
+        "found": "{what} ({count}):",
+    },
+    "ru": {
+        "who": "Я встроенная офлайн-замена DAARION, а не языковая модель: у меня правила, инструменты и память.",
+        "mark": "(офлайн-замена)",
+        "hello": "Здравствуйте!",
+        "welcome": "Пожалуйста.",
+        "tools": "Я могу использовать: {names}.",
+        "no_tools": "Инструментов мне здесь не дали.",
+        "ask": "Скажите, что нужно, другими словами, или подключите поставщика моделей для настоящего ответа.",
+        "unclear": "У меня нет для этого ни инструмента, ни воспоминания.",
+        "noted": "Я прочитал это; делать тут ничего не нужно.",
+        "no_memory": "У меня нет об этом воспоминаний.",
+        "need": "Чтобы использовать `{tool}`, мне нужно: {what}. Уточните, пожалуйста.",
+        "memory": "Из памяти: {text}",
+        "failed": "`{tool}` не сработал: {reason}",
+        "empty": "`{tool}` ничего не нашёл.",
+        "done": "`{tool}` выполнен.",
+        "result": "Результат: {value}.",
+        "create": "Создано «{name}» (id {id}).",
+        "update": "Обновлено «{name}» (id {id}).",
+        "delete": "Удалено «{name}» (id {id}).",
+        "finish": "Завершено «{name}» (id {id}).",
+        "item": "«{name}» (id {id}).",
+        "found": "{what} ({count}):",
+    },
+}
+
+
+def say(language: Language, phrase: str, **values: object) -> str:
+    """One phrase with its values filled in."""
+    return PHRASES[language][phrase].format(**values)

@@ -1,0 +1,79 @@
+"""The SQL of metering and reports. Every function runs in the caller's transaction."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg import sql
+
+from shared.db.database import Connection, Row, fetch_all
+
+_METER = """
+WITH metered AS (
+    UPDATE usage_event SET metered_at = now() WHERE id = %s AND metered_at IS NULL RETURNING *)
+INSERT INTO usage_daily AS daily (microdao_id, day, kind, agent_id, subject, requests, errors, prompt_tokens,
+    completion_tokens, cached_tokens, reasoning_tokens, cost_microusd, latency_ms)
+SELECT microdao_id, (occurred_at AT TIME ZONE 'UTC')::date, kind, coalesce(agent_id, ''), subject, 1, failed::int,
+    prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_microusd, latency_ms
+FROM metered
+ON CONFLICT (microdao_id, day, kind, agent_id, subject) DO UPDATE SET
+    requests = daily.requests + EXCLUDED.requests,
+    errors = daily.errors + EXCLUDED.errors,
+    prompt_tokens = daily.prompt_tokens + EXCLUDED.prompt_tokens,
+    completion_tokens = daily.completion_tokens + EXCLUDED.completion_tokens,
+    cached_tokens = daily.cached_tokens + EXCLUDED.cached_tokens,
+    reasoning_tokens = daily.reasoning_tokens + EXCLUDED.reasoning_tokens,
+    cost_microusd = daily.cost_microusd + EXCLUDED.cost_microusd,
+    latency_ms = daily.latency_ms + EXCLUDED.latency_ms
+"""
+
+_UNQUEUED = """
+SELECT e.id, e.microdao_id FROM usage_event e WHERE e.metered_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.queue = 'usage' AND o.body->>'event_id' = e.id)
+ORDER BY e.occurred_at LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+
+_GROUP_COLUMNS = {
+    "day": sql.SQL("to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
+    "model": sql.SQL("subject"),
+    "agent_id": sql.SQL("agent_id"),
+}
+
+_FIGURES = sql.SQL("""
+    count(*) AS requests, count(*) FILTER (WHERE failed) AS errors,
+    coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
+    coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens,
+    coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens,
+    coalesce(sum(reasoning_tokens), 0)::bigint AS reasoning_tokens,
+    coalesce(sum(cost_microusd), 0)::bigint AS cost_microusd,
+    coalesce(round(percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms)), 0)::int AS latency_ms_p50,
+    coalesce(round(percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms)), 0)::int AS latency_ms_p95
+""")
+
+_MATCHES = sql.SQL("""
+FROM usage_event WHERE microdao_id = %(microdao_id)s AND kind = 'llm' AND metered_at IS NOT NULL
+    AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)
+    AND (%(model)s::text IS NULL OR subject = %(model)s)
+    AND (%(flow_id)s::text IS NULL OR flow_id = %(flow_id)s)
+    AND (%(since)s::timestamptz IS NULL OR occurred_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR occurred_at < %(until)s)
+""")
+
+
+async def meter_event(connection: Connection, event_id: str) -> bool:
+    """Mark the event as metered and add it to its day; False when it was metered before or does not exist."""
+    cursor = await connection.execute(_METER, (event_id,))
+    return cursor.rowcount == 1
+
+
+async def read_unqueued(connection: Connection, limit: int) -> list[Row]:
+    """Events not metered although no job stands for them (system role)."""
+    return await fetch_all(connection, _UNQUEUED, (limit,))
+
+
+async def read_figures(connection: Connection, params: Mapping[str, Any], keys: Sequence[str] = ()) -> list[Row]:
+    """The figures of the events that match: one row per combination of ``keys``, or one for all."""
+    columns = [sql.SQL("{} AS {},").format(_GROUP_COLUMNS[key], sql.Identifier(key)) for key in keys]
+    by = sql.SQL(", ").join(sql.SQL(str(index)) for index in range(1, len(keys) + 1))
+    ending = sql.SQL("GROUP BY {by} ORDER BY {by}").format(by=by) if keys else sql.SQL("")
+    query = sql.SQL(" ").join([sql.SQL("SELECT"), *columns, _FIGURES, _MATCHES, ending])
+    return await (await connection.execute(query, params)).fetchall()

@@ -1,0 +1,115 @@
+"""Jobs are rows first: lost messages come again, doubled ones find nothing to do."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from shared.cloud.outbox import Outbox, claim, enqueue
+from shared.cloud.queue import Outgoing
+from shared.db.database import Database, fetch_all
+from shared.ids import new_id
+
+
+class MemoryQueue:
+    """A queue that keeps what it is sent and can be told to lose or refuse it."""
+
+    def __init__(self) -> None:
+        self.sent: list[Outgoing] = []
+        self.refuse = 0
+        self.down = False
+
+    async def send(self, messages: Sequence[Outgoing]) -> set[str]:
+        if self.down:
+            raise ConnectionError("the queue is down")
+        taken = messages[self.refuse :]
+        self.refuse = 0
+        self.sent.extend(taken)
+        return {message.id for message in taken}
+
+
+@pytest.fixture
+def name() -> str:
+    """A queue of this test's own: the database is shared."""
+    return new_id("queue")
+
+
+@pytest.fixture
+def queue() -> MemoryQueue:
+    return MemoryQueue()
+
+
+@pytest.fixture
+def outbox(database: Database, queue: MemoryQueue, name: str) -> Outbox:
+    return Outbox(database, {name: queue}, inline=True)  # type: ignore[dict-item]
+
+
+async def _enqueue(database: Database, microdao: str, name: str, count: int) -> list[str]:
+    async with database.tenant(microdao) as connection:
+        return [await enqueue(connection, microdao, name, {"n": number}) for number in range(count)]
+
+
+async def test_committed_jobs_leave_once(
+    database: Database, microdao: str, name: str, queue: MemoryQueue, outbox: Outbox
+) -> None:
+    jobs = await _enqueue(database, microdao, name, 25)
+    await outbox.committed()
+    await outbox.committed()
+    assert sorted(message.id for message in queue.sent) == sorted(jobs)
+    assert queue.sent[0].body["microdao_id"] == microdao
+    assert queue.sent[0].body["job_id"] == queue.sent[0].id
+
+
+async def test_a_rolled_back_job_never_leaves(
+    database: Database, microdao: str, name: str, queue: MemoryQueue, outbox: Outbox
+) -> None:
+    with pytest.raises(RuntimeError):
+        async with database.tenant(microdao) as connection:
+            await enqueue(connection, microdao, name, {})
+            raise RuntimeError
+    await outbox.committed()
+    assert queue.sent == []
+
+
+async def test_what_the_queue_did_not_take_is_sent_later(
+    database: Database, microdao: str, name: str, queue: MemoryQueue, outbox: Outbox
+) -> None:
+    jobs = await _enqueue(database, microdao, name, 5)
+    queue.down = True
+    await outbox.committed()
+    queue.down, queue.refuse = False, 2
+    await outbox.committed()
+    assert len(queue.sent) == 3
+    await outbox.committed()
+    assert sorted(message.id for message in queue.sent) == sorted(jobs)
+
+
+async def test_a_lost_message_is_sent_again_until_its_effect(
+    database: Database, microdao: str, name: str, queue: MemoryQueue, outbox: Outbox
+) -> None:
+    (job,) = await _enqueue(database, microdao, name, 1)
+    await outbox.committed()
+    assert await outbox.sweep(name, older_than_s=60) == 0
+    assert await outbox.sweep(name, older_than_s=0) == 1
+    assert [message.id for message in queue.sent] == [job, job]
+    async with database.tenant(microdao) as connection:
+        assert await claim(connection, job)
+    assert await outbox.sweep(name, older_than_s=0) == 0
+
+
+async def test_one_of_many_consumers_claims(database: Database, microdao: str, name: str) -> None:
+    (job,) = await _enqueue(database, microdao, name, 1)
+
+    async def consume(fails: bool) -> bool:
+        async with database.tenant(microdao) as connection:
+            won = await claim(connection, job)
+            await asyncio.sleep(random.random() / 100)
+            if won and fails:
+                raise RuntimeError("died before commit")
+            return won
+
+    results = await asyncio.gather(*(consume(number < 3) for number in range(8)), return_exceptions=True)
+    assert [one for one in results if one is True] == [True]
+    async with database.system() as connection:
+        assert await fetch_all(connection, "SELECT 1 FROM outbox WHERE id = %s", (job,)) == []

@@ -1,0 +1,142 @@
+"""Each built-in tool on stored rows, called as an agent calls it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from shared.cloud.outbox import Outbox
+from shared.db.database import Database
+from shared.policy.principal import agent_principal
+from shared.tools.model import ToolCallRequest, ToolOutcome
+from shared.tools.toolbox import Toolbox
+
+SOFIA = "agent:sofia"
+Call = Callable[..., Awaitable[ToolOutcome]]
+
+
+@pytest.fixture
+async def call(database: Database, microdao: str) -> Call:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True))
+    await toolbox.seed(microdao, SOFIA)
+
+    async def call(tool: str, **args: Any) -> ToolOutcome:
+        request = ToolCallRequest(microdao, SOFIA, tool, args, SOFIA)
+        return await toolbox.execute(agent_principal(SOFIA, microdao), request)
+
+    return call
+
+
+async def add_document(database: Database, microdao: str, title: str, body: str) -> None:
+    async with database.tenant(microdao) as connection:
+        await connection.execute(
+            "INSERT INTO document (id, microdao_id, title, body) VALUES ('doc_' || gen_random_uuid(), %s, %s, %s)",
+            (microdao, title, body),
+        )
+
+
+async def test_math(call: Call):
+    assert (await call("math", expression="6 * 7")).result == {"result": 42}
+    failed = await call("math", expression="1 / 0")
+    assert (failed.status, failed.error_code) == ("failed", "tool_failed")
+    assert "divides by zero" in str(failed.error_message)
+
+
+async def test_projects(call: Call):
+    assert (await call("projects.list")).result == {"projects": [], "total": 0}
+    first = await call("project.create", name="  Website ", description="Relaunch")
+    assert first.result["name"] == "Website"
+    second = await call("create_project", name="Привіт 👋")
+    await call("task.create", title="Draft", project="Website")
+    listed = (await call("projects.list")).result
+    assert listed["total"] == 2
+    assert [project["id"] for project in listed["projects"]] == [second.result["id"], first.result["id"]]
+    assert listed["projects"][1]["description"] == "Relaunch"
+    assert [project["open_tasks"] for project in listed["projects"]] == [0, 1]
+    newest = (await call("projects.list", limit=1.0)).result
+    assert (len(newest["projects"]), newest["total"]) == (1, 2)
+
+
+async def test_a_project_name_is_taken_once(call: Call):
+    await call("project.create", name="Website")
+    again = await call("project.create", name="Website ")
+    assert (again.status, again.error_code) == ("failed", "tool_failed")
+    assert "'Website' exists already" in str(again.error_message)
+    assert (await call("projects.list")).result["total"] == 1
+
+
+async def test_tasks(call: Call):
+    loose = await call("task.create", title="Think")
+    assert loose.result == {"id": loose.result["id"], "title": "Think", "project": None, "state": "open"}
+    project = (await call("project.create", name="Website")).result
+    for name in ("Website", "website", project["id"]):
+        assert (await call("create_task", title="Draft", project=name)).result["project"] == "Website"
+    assert (await call("projects.list")).result["projects"][0]["open_tasks"] == 3
+    lost = await call("task.create", title="Draft", project="Webshop")
+    assert lost.status == "failed"
+    assert lost.error_message == "no project 'Webshop'; projects are: Website"
+
+
+async def test_two_tenants_may_use_one_project_name(call: Call, database: Database, microdao: str):
+    async with database.system() as connection:
+        other = f"{microdao}-other"
+        await connection.execute("INSERT INTO microdao (microdao_id, name) VALUES (%s, 'Other')", (other,))
+        await connection.execute(
+            "INSERT INTO project (id, microdao_id, name, created_by) VALUES (%s, %s, 'Website', 'x')", (other, other)
+        )
+    assert (await call("project.create", name="Website")).status == "succeeded"
+    assert (await call("task.create", title="Spy", project=other)).status == "failed"
+    assert (await call("projects.list")).result["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "title"),
+    [
+        ("What is a microDAO?", "What a microDAO is"),
+        ("how are memories found by meaning", "How agents remember"),
+        ("who grants tools to an agent", "Tools and permissions"),
+        ("flow replayed after restart", "Flows and the router"),
+        ("revoked API key", "API keys and models"),
+    ],
+)
+async def test_search_docs_finds_the_help_page(call: Call, query: str, title: str):
+    results = (await call("search_docs", query=query, k=3)).result["results"]
+    assert results[0]["title"] == title
+    assert results[0]["snippet"]
+    assert [result["score"] for result in results] == sorted((result["score"] for result in results), reverse=True)
+    assert len(results) <= 3
+
+
+async def test_search_docs_weighs_rare_words_and_needs_only_one(call: Call, database: Database, microdao: str):
+    await add_document(database, microdao, "Баланс", "Залишок коштів на рахунку спільноти.")
+    await add_document(database, microdao, "Notes", "the the the the and and and of of of")
+    results = (await call("search_docs", query="the рахунку")).result["results"]
+    assert results[0]["title"] == "Баланс"
+    assert len(results) > 1
+    assert len((await call("search_docs", query="рахунку", k=20.0)).result["results"]) == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "zzzunheard",
+        "!!! ??? ...",
+        "' | & ! ( ) : * <-> \\ \\' '' \"",
+        "a & b | !c:*",
+        "it's C:\\path\\to 'file'",
+        "http://example.com/a?b=c'd\\e user@example.com",
+        "<b>tag</b> &amp; -1.5e10 %s %(x)s {y}",
+        "x" * 1000,
+        "👋",
+    ],
+)
+async def test_search_docs_takes_any_text(call: Call, query: str):
+    outcome = await call("search_docs", query=query)
+    assert outcome.status == "succeeded", outcome.error_message
+
+
+async def test_search_docs_finds_what_holds_operators_and_quotes(call: Call, database: Database, microdao: str):
+    await add_document(database, microdao, "Paths", "Look into C:\\path\\to or /usr/local/bin/it's or user@example.com")
+    for query in ("/usr/local/bin/it's", "user@example.com", "c:\\path\\to"):
+        results = (await call("search_docs", query=query)).result["results"]
+        assert results[0]["title"] == "Paths", query

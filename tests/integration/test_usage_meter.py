@@ -1,0 +1,129 @@
+"""The usage meter: every event counts once, whatever the queue does."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import orjson
+import pytest
+
+from functions.usage_meter.handler import on_direct, on_message
+from shared.bootstrap import Services
+from shared.cloud.serve import QueueFunction, each_message
+from shared.db.database import Database, fetch_all
+from shared.ids import new_id
+from shared.usage.events import UsageEvent, record
+from shared.usage.meter import Meter
+
+EVENTS = Path(__file__).parents[2] / "events"
+
+
+@pytest.fixture
+def meter(database: Database) -> Meter:
+    return Meter(database)
+
+
+async def spend(database: Database, microdao: str, **fields) -> None:
+    event = {"id": new_id("use"), "microdao_id": microdao, "kind": "llm", "subject": "gpt-4.1", **fields}
+    async with database.tenant(microdao) as connection:
+        await record(connection, UsageEvent(**event))
+
+
+async def queued(database: Database, microdao: str) -> list[dict]:
+    async with database.tenant(microdao) as connection:
+        rows = await fetch_all(connection, "SELECT body FROM outbox WHERE queue = 'usage' ORDER BY id")
+    return [row["body"] for row in rows]
+
+
+async def totals(database: Database, microdao: str) -> list[dict]:
+    async with database.tenant(microdao) as connection:
+        return await fetch_all(
+            connection,
+            "SELECT kind, agent_id, subject, requests, errors, prompt_tokens, cost_microusd FROM usage_daily"
+            " ORDER BY kind, agent_id, subject",
+        )
+
+
+async def test_three_deliveries_of_each_event_count_once(meter: Meter, database: Database, microdao: str):
+    for number in range(4):
+        await spend(database, microdao, prompt_tokens=10, cost_microusd=100, failed=number == 0, agent_id="agent:a")
+    await spend(database, microdao, kind="tool", subject="math")
+    jobs = await queued(database, microdao) * 3
+    applied = await asyncio.gather(*(meter.apply(**job) for job in jobs))
+    assert sum(applied) == 5
+    assert await queued(database, microdao) == []
+    assert await totals(database, microdao) == [
+        {
+            "kind": "llm",
+            "agent_id": "agent:a",
+            "subject": "gpt-4.1",
+            "requests": 4,
+            "errors": 1,
+            "prompt_tokens": 40,
+            "cost_microusd": 400,
+        },
+        {
+            "kind": "tool",
+            "agent_id": "",
+            "subject": "math",
+            "requests": 1,
+            "errors": 0,
+            "prompt_tokens": 0,
+            "cost_microusd": 0,
+        },
+    ]
+
+
+async def test_an_event_whose_job_vanished_is_queued_again_and_counts_once(
+    meter: Meter, database: Database, microdao: str
+):
+    await spend(database, microdao)
+    (lost,) = await queued(database, microdao)
+    async with database.tenant(microdao) as connection:
+        await connection.execute("DELETE FROM outbox")
+    assert await meter.sweep() >= 1
+    assert await meter.sweep() == 0
+    (job,) = await queued(database, microdao)
+    assert job["event_id"] == lost["event_id"]
+    assert await meter.apply(**job)
+    assert not await meter.apply(**lost)
+    assert [row["requests"] for row in await totals(database, microdao)] == [1]
+
+
+async def test_another_tenants_name_on_the_message_changes_nothing(meter: Meter, database: Database, microdao: str):
+    await spend(database, microdao)
+    (job,) = await queued(database, microdao)
+    assert not await meter.apply(job["job_id"], "microdao:somebody-else", job["event_id"])
+    assert await meter.apply(**job)
+
+
+async def call(services: Services, event: dict) -> tuple[int, dict]:
+    app = QueueFunction("usage_meter", lambda: services, on_batch=each_message(on_message), on_direct=on_direct)
+    sent: list[dict] = []
+
+    async def receive():
+        return {"type": "http.request", "body": orjson.dumps(event)}
+
+    async def send(message):
+        sent.append(message)
+
+    await app({"type": "http", "method": "POST", "path": "/events"}, receive, send)
+    return sent[0]["status"], orjson.loads(sent[1]["body"])
+
+
+async def test_the_function_answers_its_events(settings, database: Database, microdao: str):
+    services = Services(settings)
+    try:
+        await spend(database, microdao)
+        (job,) = await queued(database, microdao)
+        event = json.loads((EVENTS / "usage_meter.sqs.json").read_text())
+        (record_,) = event["Records"]
+        bodies = [record_["body"], json.dumps(job), json.dumps({"job_id": "job_1"})]
+        event["Records"] = [{**record_, "messageId": f"m{number}", "body": body} for number, body in enumerate(bodies)]
+        assert await call(services, event) == (200, {"batchItemFailures": [{"itemIdentifier": "m2"}]})
+        assert [row["requests"] for row in await totals(database, microdao)] == [1]
+        schedule = json.loads((EVENTS / "usage_meter.schedule.json").read_text())
+        assert await call(services, schedule) == (200, {"requeued": 0})
+        assert (await call(services, {"task": "dance"}))[0] == 500
+    finally:
+        await services.close()

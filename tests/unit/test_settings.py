@@ -1,0 +1,38 @@
+"""Settings: defaults, profiles, and messages that name the variable."""
+
+import pytest
+
+from shared.errors import SettingError
+from shared.settings import VARIABLES, Settings, load_settings
+
+
+def test_defaults_and_overrides() -> None:
+    assert load_settings({}).port == 8000
+    settings = load_settings({"PORT": "9000", "DAARION_INLINE_OUTBOX": "true", "OPENAI_API_KEY": ""})
+    assert (settings.port, settings.inline_outbox, settings.openai_api_key) == (9000, True, "")
+
+
+def test_the_environment_wins_over_the_profile() -> None:
+    assert load_settings({"DAARION_PROFILE": "prod"}).log_level == "WARNING"
+    assert load_settings({"DAARION_PROFILE": "prod", "LOG_LEVEL": "DEBUG"}).log_level == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "x"),
+        ("PORT", "0"),
+        ("PORT", "70000"),
+        ("DAARION_PROFILE", "test"),
+        ("DAARION_INLINE_OUTBOX", "maybe"),
+        ("DAARION_LLM_TIMEOUT_S", "-1"),
+        ("DATABASE_POOL_SIZE", "0"),
+    ],
+)
+def test_a_bad_value_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingError, match=name):
+        load_settings({name: value})
+
+
+def test_every_setting_has_a_variable() -> None:
+    assert set(VARIABLES) == set(Settings.__dataclass_fields__)
