@@ -35,6 +35,7 @@ DATABASE = "daarion"
 _START_TIMEOUT_S = 60.0  # after a crash the server replays its log first
 _STOP_TIMEOUT_S = 4.0
 _POLL_S = 0.02
+_PASSING_REASONS = ("still in use", 'lock file "postmaster.pid" already exists')  # a killed server is not reaped yet
 _MAX_LOG_BYTES = 100_000_000
 
 _SETTINGS = {
@@ -220,7 +221,7 @@ class EmbeddedPostgres:
             time.sleep(0.2)
 
     def _try_launch(self, deadline: float) -> bool:
-        """True when the server answers; False when a killed server's last backends still hold its memory."""
+        """True when the server answers; False when a killed server's last processes still stand in its way."""
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
         command = [str(binaries() / "postgres"), "-D", str(self.data_dir), "-p", str(self._port), *settings]
         with open(os.open(self.log_file, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600), "ab") as log:
@@ -242,7 +243,7 @@ class EmbeddedPostgres:
                 return True
             time.sleep(_POLL_S)
         said = self._log_since(from_here)
-        if "still in use" in said:
+        if any(reason in said for reason in _PASSING_REASONS):
             return False
         self.stop()
         raise PostgresError(f"Postgres did not start: {said.strip()[-500:] or 'it said nothing'} (see {self.log_file})")

@@ -29,6 +29,7 @@ _BACKOFF_S = (0.1, 0.5, 1, 2, 5)
 _STEADY_S = 30.0  # a child that ran this long starts again without delay
 _HOPELESS_ENDS = 3
 _POLL_S = 0.02
+_TELL_AGAIN_S = 60.0
 _DRAIN_S = 2.5
 _MAX_LOG_BYTES = 100_000_000
 
@@ -126,9 +127,12 @@ class CommandService:
     def _pump(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None  # noqa: S101
         log = RollingLog(self._command.log_file)
+        told: dict[str, float] = {}
         for line in process.stdout:
             log.write(line)
-            if notice := worth_telling(line):
+            notice = worth_telling(line)
+            if notice and time.monotonic() - told.get(notice, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
+                told[notice] = time.monotonic()
                 self._tell(f"{self.name}: {notice}")
         log.close()
 

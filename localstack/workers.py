@@ -103,7 +103,13 @@ async def serve(port: int, wiring: Wiring, apps: Mapping[str, AsgiApp]) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     config = uvicorn.Config(
-        FunctionHost(apps), LOOPBACK, port, log_config=None, access_log=False, timeout_graceful_shutdown=1
+        FunctionHost(apps),
+        LOOPBACK,
+        port,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve())

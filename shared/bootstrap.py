@@ -105,7 +105,10 @@ class Services:
         """The router."""
         from shared.router.flows import Flows
 
-        return Flows(self.database, self.workflow, self.gateway, self.toolbox, self.settings.tool_queue_url)
+        settings = self.settings
+        return Flows(
+            self.database, self.workflow, self.gateway, self.toolbox, settings.tool_queue_url, settings.usd_per_1t
+        )
 
     @cached_property
     def meter(self) -> "Meter":

@@ -1,5 +1,6 @@
 """The chat function: one ASGI app with the whole HTTP API."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -61,7 +62,10 @@ def create_app(services: Services) -> FrontDoor:
 
 @asynccontextmanager
 async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
+    # The first start builds the embedding model; nobody should wait for that in the first conversation.
+    warming = asyncio.create_task(api.state.services.memory.warm())
     yield
+    warming.cancel()
     await api.state.services.close()
 
 

@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from shared.errors import ApiError, ErrorDetail, InvalidRequest, MethodNotAllowed, NotFound
+from shared.errors import ApiError, ErrorDetail, Internal, InvalidRequest, MethodNotAllowed, NotFound
 from shared.wire.error_body import openai_error, platform_error
 
 
@@ -29,6 +29,10 @@ def install_error_handlers(app: FastAPI) -> None:
     async def on_http_error(request: Request, error: Any) -> Response:
         return _respond(request, from_status(error, request))
 
+    async def on_fault(request: Request, error: Any) -> Response:
+        return _respond(request, Internal("Something went wrong on our side; the request id names it."))
+
+    app.add_exception_handler(Exception, on_fault)  # Starlette raises it again after this, and the front door logs it
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -1,5 +1,6 @@
 """An agent's memory: store, query, statistics."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -183,4 +184,4 @@ async def stats(
     principal = within(principal, microdao_id)
     permit(principal, "memory.read", "Agent", agent_id)
     figures = await services.memory.stats(principal.microdao_id, agent_id)
-    return StatsView.model_validate(figures, from_attributes=True)
+    return StatsView.model_validate({"agent_id": agent_id, **asdict(figures)})

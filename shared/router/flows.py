@@ -42,11 +42,13 @@ class Flows:
         gateway: "Gateway",
         toolbox: "Toolbox",
         tool_queue_url: str,
+        usd_per_1t: float,
     ) -> None:
         self._database = database
         self._workflow = workflow
         self._gateway = gateway
         self._toolbox = toolbox
+        self._usd_per_1t = usd_per_1t
         self._driver = Driver(database, StepRunner(database, gateway, toolbox), tool_queue_url)
 
     async def start(self, principal: Principal, request: FlowRequest) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class Flows:
             views = await store.load_views(connection, [flow_id], outputs=True)
         if flow_id not in views:
             raise _no_flow(flow_id)
-        return flow_view(*views[flow_id])
+        return flow_view(*views[flow_id], self._usd_per_1t)
 
     async def list(self, microdao_id: str, before: str | None, limit: int) -> list[dict[str, Any]]:
         """Flows without outputs, newest first, before the flow ``before``."""
@@ -81,7 +83,7 @@ class Flows:
         async with self._database.tenant(microdao_id) as connection:
             flow_ids = await store.list_flow_ids(connection, before, limit)
             views = await store.load_views(connection, flow_ids, outputs=False)
-        return [flow_view(*views[flow_id]) for flow_id in flow_ids]
+        return [flow_view(*views[flow_id], self._usd_per_1t) for flow_id in flow_ids]
 
     async def wait(self, microdao_id: str, flow_id: str, seconds: float) -> dict[str, Any]:
         """The flow once it has ended, or as it is after so many seconds. Raises NotFound."""

@@ -7,7 +7,7 @@ from shared.clock import rfc3339
 from shared.db.database import Row
 
 
-def flow_view(flow: Row, steps: list[Row]) -> dict[str, Any]:
+def flow_view(flow: Row, steps: list[Row], usd_per_1t: float) -> dict[str, Any]:
     """The flow with its steps in order; ``result`` is the output of the last step that has one."""
     outputs = [step["output"] for step in steps if step["state"] == "succeeded"]
     return {
@@ -21,6 +21,7 @@ def flow_view(flow: Row, steps: list[Row]) -> dict[str, Any]:
         "error": flow["error"],
         "estimated_microusd": flow["estimated_microusd"],
         "cost_microusd": flow["cost_microusd"],
+        "cost_1t": flow["cost_microusd"] / 1_000_000 / usd_per_1t,
         "transitions": flow["transitions"],
         "created_at": rfc3339(flow["created_at"]),
         "finished_at": _time(flow["finished_at"]),

@@ -97,10 +97,11 @@ class Stack:
 
     def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            self.output.append(line)
-            if line.strip() == "DAARION ready":
-                ready.set()
+        with process.stdout:
+            for line in process.stdout:
+                self.output.append(line)
+                if line.strip() == "DAARION ready":
+                    ready.set()
         ready.set()
 
 

@@ -114,7 +114,8 @@ class Provider(Protocol):
 class CallNumbers:
     """Gives streamed tool calls their place in the answer, whatever the provider numbers them by.
 
-    Some servers send every call as index 0, or none at all; a delta with a new id then starts a new call.
+    Some servers send every call as index 0, or none at all; a delta with a name and a new id, or no id, then starts a
+    new call.
     """
 
     _ids: list[str] = field(default_factory=list)
@@ -124,7 +125,7 @@ class CallNumbers:
         """The call's index in our answer, and whether this delta starts it."""
         number = index if index is not None and index >= 0 else None
         known = self._places.get(number) if number is not None else (len(self._ids) - 1 if self._ids else None)
-        starts = known is None or (call_id not in ("", self._ids[known]) and bool(name))
+        starts = known is None or (bool(name) and (not call_id or call_id != self._ids[known]))
         if not starts and known is not None:
             return known, False
         self._ids.append(call_id)

@@ -1,7 +1,7 @@
 """The built-in ``offline`` provider: deterministic, rule-based, free. It answers when no real model is set up.
 
-It is no language model and says so. It chooses a tool by the request's words, fills simple arguments, tells what came of
-it, quotes memories, and asks when it has nothing to go on. English, Ukrainian and Russian.
+It is no language model and says so. It chooses a tool by the request's words, fills simple arguments, tells what came
+of it, quotes memories, and asks when it has nothing to go on. English, Ukrainian and Russian.
 """
 
 import re

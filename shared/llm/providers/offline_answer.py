@@ -13,7 +13,7 @@ import orjson
 from shared.llm.providers.offline_arguments import Filled, fill_arguments, known_things
 from shared.llm.providers.offline_choice import choose_tool, is_about_the_past, score, searching_tool
 from shared.llm.providers.offline_json import as_json, wants_json
-from shared.llm.providers.offline_lexicon import ACTIONS, GREETINGS, HELP, THANKS
+from shared.llm.providers.offline_lexicon import ACTIONS, GREETINGS, HELP, PERSONAL, THANKS
 from shared.llm.providers.offline_memory import recall
 from shared.llm.providers.offline_phrases import say
 from shared.llm.providers.offline_reading import OfferedTool, Reading, is_question, read_request
@@ -146,12 +146,13 @@ def _small_talk(reading: Reading) -> str | None:
 
 def _from_memory(reading: Reading) -> str | None:
     is_past = is_about_the_past(reading.text)
+    is_personal = re.search(PERSONAL, reading.text, re.IGNORECASE) is not None
     if not is_past and not is_question(reading.text) and not reading.text.rstrip().endswith("?"):
         return None
     found, covered = recall(reading.tokens, reading.memories, is_about_the_past=is_past)
     if found and (is_past or covered >= _COVERED):
         return f"{say(reading.language, 'memory', text=found)}\n{_mark(reading)}"
-    return f"{say(reading.language, 'no_memory')} {say(reading.language, 'who')}" if is_past else None
+    return f"{say(reading.language, 'no_memory')} {say(reading.language, 'who')}" if is_past or is_personal else None
 
 
 def _search(reading: Reading) -> Call | None:

@@ -59,10 +59,15 @@ HELP = (
 )
 
 RECALL = (
-    r"\bremember\b|\brecall\b|\bdid i (say|tell|mention|ask)|\bi (said|told|mentioned|asked)\b"
-    r"|\bwe (said|discuss|talk)\w*|\bdid we\b|\bearlier\b|\blast time\b|\bpreviously\b|\bknow about me\b|\bsaid before\b"
-    r"|пам.ята|говорив|говорила|казав|казала|раніше|минулого разу|згад|помни|говорил|сказал|раньше|прошлый раз|вспомни"
+    r"(?<!^)\bremember\b|\brecall\b|\bdid i (say|tell|mention|ask)|\bi (said|told|mentioned|asked)\b|\bdid we\b"
+    r"|\bwe (said|discuss|talk)\w*|\bearlier\b|\blast time\b|\bpreviously\b|\bknow about me\b|\bsaid before\b"
+    r"|пам.ятаєш|пам.ятаєте|говорив|говорила|казав|казала|раніше|минулого разу|згадай"
+    r"|помнишь|помните|говорил|сказал|раньше|прошлый раз|вспомни"
 )
+"""Asking for what was said before. "Remember that …" at the beginning tells instead."""
+
+PERSONAL = r"\b(my|mine|about me|мій|моя|моє|мої|мого|моєї|мене|мой|мое|моё|мои|моего|моей|меня)\b"
+"""Words of a question that memories may answer and documents never do."""
 
 QUESTION = (
     r"^(and |so |а |и |і |та )?(what|which|who|whom|whose|when|where|why|how|is there|are there"

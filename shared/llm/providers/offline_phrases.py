@@ -6,7 +6,7 @@ Language = Literal["en", "uk", "ru"]
 
 PHRASES: dict[Language, dict[str, str]] = {
     "en": {
-        "who": "I am DAARION's built-in offline stand-in, not a language model: I follow rules, call tools, quote memories.",
+        "who": "I am DAARION's built-in offline stand-in, not a language model: I have rules, tools, memories.",
         "mark": "(offline stand-in)",
         "hello": "Hello!",
         "welcome": "You are welcome.",
