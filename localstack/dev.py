@@ -27,7 +27,10 @@ def up(settings: Settings | None = None) -> int:
         home = Home(settings.home)
         home.prepare()
         home.lock()
-        return _run(settings, home, interrupted)
+        try:
+            return _run(settings, home, interrupted)
+        finally:
+            home.release()
     except (StartError, SettingError) as error:
         print(f"daarion: {error}", file=sys.stderr, flush=True)
         return EXIT_REFUSED

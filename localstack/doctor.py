@@ -6,11 +6,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 
-from localstack.gateway import READY_PATH
 from localstack.home import Home, RunningStack, StartError
 from localstack.postgres import PostgresError, binaries
 from localstack.process import port_is_free
 from shared.bootstrap import Services
+from shared.cloud.aws import Aws, in_thread
 from shared.cloud.health import answers_ok
 from shared.errors import SettingError
 from shared.settings import Settings
@@ -84,9 +84,14 @@ async def _database(settings: Settings, running: RunningStack | None) -> Finding
 
 
 async def _engine(settings: Settings, running: RunningStack | None) -> Finding:
+    from botocore.exceptions import BotoCoreError, ClientError
+
     url = settings.aws_endpoint_url or (running.engine_url if running else "")
-    ok = await answers_ok(url + READY_PATH)
-    return Finding("engine", ok, f"{url} {'answers' if ok else 'does not answer'}")
+    try:
+        answer = await in_thread(Aws(settings.aws_region, url).sqs.list_queues)
+    except (BotoCoreError, ClientError) as error:
+        return Finding("engine", False, f"{url}: {error}")
+    return Finding("engine", True, f"{url or 'AWS'} answers, {len(answer.get('QueueUrls', []))} queues")
 
 
 async def _api(settings: Settings, running: RunningStack | None) -> Finding:

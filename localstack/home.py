@@ -55,7 +55,7 @@ class Home:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.logs.mkdir(mode=0o700, exist_ok=True)
-            self._lock = (self.folder / "lock").open("a+")
+            (self.folder / "lock").touch(mode=0o600)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StartError(
@@ -63,18 +63,26 @@ class Home:
             ) from None
 
     def lock(self) -> None:
-        """Keep other stacks out until this process ends. Raises StartError when one is running."""
-        if self._lock is None:
-            self.prepare()
-        assert self._lock is not None  # noqa: S101
+        """Keep other stacks out until :meth:`release` or the end of this process, however it ends.
+
+        Raises StartError when one is running.
+        """
+        lock = (self.folder / "lock").open("a")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            lock.close()
             running = self.running()
             where = f" (process {running.process_id}, {running.api_url})" if running else ""
             raise StartError(
                 f"a stack already runs on {self.folder}{where}; stop it or set another DAARION_HOME"
             ) from None
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another stack in."""
+        if self._lock is not None:
+            self._lock.close()
 
     @cached_property
     def secret_key(self) -> str:
@@ -97,8 +105,6 @@ class Home:
         try:
             stack = RunningStack(**json.loads(self._stack_file.read_text(encoding="utf-8")))
             os.kill(stack.process_id, 0)
-        except PermissionError:
-            return None
         except (OSError, ValueError, TypeError):
             return None
         return stack

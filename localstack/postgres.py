@@ -123,6 +123,7 @@ class EmbeddedPostgres:
         Call it from a thread that lives as long as the server should. Raises PostgresError.
         """
         self.check()
+        self.stop()
         self._stop_orphan()
         self._create_cluster()
         self._launch()
@@ -166,9 +167,8 @@ class EmbeddedPostgres:
         pid_file = self.data_dir / "postmaster.pid"
         with suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
             orphan = psutil.Process(int(pid_file.read_text().splitlines()[0]))
-            if orphan.status() == psutil.STATUS_ZOMBIE:
-                return
-            if str(self.data_dir) not in orphan.cmdline():
+            # Nobody may ever reap a dead process (in a container without init), and the server would wait for it.
+            if orphan.status() == psutil.STATUS_ZOMBIE or str(self.data_dir) not in orphan.cmdline():
                 pid_file.unlink()
                 return
             orphan.send_signal(signal.SIGINT)

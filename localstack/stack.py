@@ -17,7 +17,7 @@ from localstack.postgres import EmbeddedPostgres, PostgresError
 from localstack.process import LOOPBACK, free_port, port_is_free
 from localstack.provision import predicted_addresses, provision
 from localstack.seed import SeededKeys, seed
-from localstack.supervisor import Command, CommandService, Keeper, PostgresService, Supervisor, Tell
+from localstack.supervisor import Command, CommandService, Keeper, PostgresService, Supervisor, Tell, answers
 from localstack.wiring import Wiring, read_wiring
 from shared.bootstrap import Services
 from shared.cloud.aws import Aws
@@ -167,7 +167,7 @@ class Stack:
             VARIABLES["database_url"]: self.settings.database_url,
             VARIABLES["aws_endpoint_url"]: self.engine_url,
             VARIABLES["secret_key"]: self.settings.secret_key,
-            VARIABLES["engine_health_url"]: self.engine_url + READY_PATH,
+            VARIABLES["engine_health_url"]: self._engine_health_url(),
             VARIABLES["workers_health_url"]: f"{self._workers_url}/healthz",
         }
         environment = {**os.environ, **shared, **self._wiring.environment(self._addresses())}
@@ -175,6 +175,11 @@ class Stack:
             environment.pop("PYTHONDONTWRITEBYTECODE", None)
             environment["PYTHONPYCACHEPREFIX"] = str(self._home.bytecode)
         return environment
+
+    def _engine_health_url(self) -> str:
+        """Empty for a configured engine that has no such page: then nobody asks."""
+        url = self.engine_url + READY_PATH
+        return url if not self._settings.aws_endpoint_url or answers(url) else ""
 
     def _addresses(self) -> dict[str, str]:
         region = self._settings.aws_region

@@ -3,12 +3,14 @@
 The kernel ends a child when its thread ends, so nothing outlives the supervisor, not even a kill -9 of it.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -96,6 +98,7 @@ class CommandService:
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start the process."""
+        self._end_helpers()
         self._process = subprocess.Popen(
             [sys.executable, *self._command.arguments],
             env=dict(self._command.environment),
@@ -115,25 +118,30 @@ class CommandService:
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL when draining takes over 2.5 s."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_DRAIN_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_DRAIN_S)
+        self._end_helpers()
+
+    def _end_helpers(self) -> None:
+        """End the process, if it still runs, with every process that it started itself."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def _pump(self, process: "subprocess.Popen[bytes]") -> None:
         assert process.stdout is not None  # noqa: S101
         log = RollingLog(self._command.log_file)
         told: dict[str, float] = {}
-        for line in process.stdout:
-            log.write(line)
-            notice = worth_telling(line)
-            if notice and time.monotonic() - told.get(notice, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
-                told[notice] = time.monotonic()
-                self._tell(f"{self.name}: {notice}")
+        with process.stdout as output:
+            for line in output:
+                log.write(line)
+                notice = worth_telling(line)
+                if notice and time.monotonic() - told.get(notice, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
+                    told[notice] = time.monotonic()
+                    self._tell(f"{self.name}: {notice}")
         log.close()
 
 

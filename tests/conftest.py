@@ -64,7 +64,8 @@ async def microdao(database: Database) -> str:
     async with database.system() as connection:
         await connection.execute("INSERT INTO microdao (microdao_id, name) VALUES (%s, 'Test')", (microdao_id,))
         await connection.execute(
-            "INSERT INTO agent (microdao_id, agent_id, name, blueprint_code) VALUES (%s, 'agent:sofia', 'Sofia', 'sofia')",
+            "INSERT INTO agent (microdao_id, agent_id, name, blueprint_code)"
+            " VALUES (%s, 'agent:sofia', 'Sofia', 'sofia')",
             (microdao_id,),
         )
     return microdao_id

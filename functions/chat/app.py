@@ -38,7 +38,18 @@ _AREAS = (
 
 
 def create_app(services: Services) -> FrontDoor:
-    """The API over these services."""
+    """The API over these services, behind its front door."""
+    api = create_api(services)
+    return FrontDoor(
+        api,
+        metrics=api.state.metrics,
+        authenticate=lambda secret: services.keys.authenticate(secret),
+        max_body_bytes=services.settings.max_body_bytes,
+    )
+
+
+def create_api(services: Services) -> FastAPI:
+    """The routes alone."""
     api = FastAPI(
         title="DAARION",
         version="0.1.0",
@@ -52,12 +63,7 @@ def create_app(services: Services) -> FrontDoor:
     install_openapi(api)
     for area in _AREAS:
         api.include_router(area.router)
-    return FrontDoor(
-        api,
-        metrics=api.state.metrics,
-        authenticate=lambda secret: services.keys.authenticate(secret),
-        max_body_bytes=services.settings.max_body_bytes,
-    )
+    return api
 
 
 @asynccontextmanager

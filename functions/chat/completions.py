@@ -3,9 +3,9 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import asdict
 from typing import Any
 
-from shared.agents.runtime import turn_extras
 from shared.agents.turn import TextDelta, ToolUse, TurnEvent, TurnResult
 from shared.errors import Internal
 from shared.ids import new_id
@@ -80,6 +80,17 @@ def _closing_chunks(shape: _ChunkShape, result: TurnResult) -> list[bytes]:
     if shape.include_usage:
         parts.append(sse.encode(usage_chunk(shape.id, shape.created, shape.model, result.usage)))
     return parts
+
+
+def turn_extras(result: TurnResult) -> dict[str, Any]:
+    """The ``daarion`` field of an agent's answer."""
+    return {
+        "session_id": result.session_id,
+        "agent_id": result.agent_id,
+        "memories": [asdict(one) for one in result.memories],
+        "tools": [{"name": one.name, "execution_id": one.execution_id, "ms": one.ms} for one in result.tools],
+        "cost_microusd": result.cost_microusd,
+    }
 
 
 async def _last(events: AsyncGenerator[TurnEvent, None]) -> TurnResult:

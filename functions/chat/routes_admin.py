@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
-from functions.chat.schemas import ERRORS, Accepted, AgentView
+from functions.chat.schemas import ERRORS, Accepted, AgentView, Body, View
 from shared.errors import Unauthorized
 from shared.policy.principal import Principal
 from shared.policy.roles import Role
@@ -20,15 +20,14 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 TenantQuery = Annotated[str | None, Query(max_length=200)]
 
 
-class MicroDaoBody(BaseModel):
+class MicroDaoBody(Body):
     """A new tenant."""
 
-    model_config = ConfigDict(extra="forbid")
     microdao_id: TenantId
     name: Name | None = None
 
 
-class MicroDaoView(BaseModel):
+class MicroDaoView(View):
     """A tenant."""
 
     microdao_id: str
@@ -36,40 +35,38 @@ class MicroDaoView(BaseModel):
     created_at: datetime | None = None
 
 
-class MicroDaoPage(BaseModel):
+class MicroDaoPage(View):
     """A page of tenants; pass ``next`` as ``after`` for the following one."""
 
     microdaos: list[MicroDaoView]
     next: str | None
 
 
-class AgentBody(BaseModel):
+class AgentBody(Body):
     """A new agent, bound to a blueprint of its microDAO and granted that blueprint's tools."""
 
-    model_config = ConfigDict(extra="forbid")
     agent_id: AgentId
     microdao_id: TenantId | None = None
     blueprint: Name
     name: Name | None = None
 
 
-class AgentPage(BaseModel):
+class AgentPage(View):
     """A page of agents; pass ``next`` as ``after`` for the following one."""
 
     agents: list[AgentView]
     next: str | None
 
 
-class KeyBody(BaseModel):
+class KeyBody(Body):
     """A new key."""
 
-    model_config = ConfigDict(extra="forbid")
     microdao_id: TenantId | None = None
     roles: list[Role] = Field(default=["member"], min_length=1, max_length=7)
     name: Name = "key"
 
 
-class NewKeyView(BaseModel):
+class NewKeyView(View):
     """The one time that the key itself is shown."""
 
     id: str
@@ -79,7 +76,7 @@ class NewKeyView(BaseModel):
     name: str
 
 
-class KeyView(BaseModel):
+class KeyView(View):
     """A key without its secret; ``hint`` is its end."""
 
     id: str
@@ -91,7 +88,7 @@ class KeyView(BaseModel):
     revoked_at: datetime | None
 
 
-class KeyPage(BaseModel):
+class KeyPage(View):
     """A page of keys; pass ``next`` as ``after`` for the following one."""
 
     keys: list[KeyView]

@@ -4,17 +4,15 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit
-from functions.chat.schemas import ERRORS
-from shared.agents.runtime import session_view
+from functions.chat.schemas import ERRORS, View
 
 router = APIRouter(route_class=JsonRoute, responses=ERRORS, tags=["Agents"])
 
 
-class SessionView(BaseModel):
+class SessionView(View):
     """A session in a list."""
 
     session_id: str
@@ -24,7 +22,7 @@ class SessionView(BaseModel):
     created_at: datetime
 
 
-class SessionPage(BaseModel):
+class SessionPage(View):
     """Newest first; ``total`` counts all. Pass ``next`` as ``before`` for the following page."""
 
     agents: list[SessionView]
@@ -32,7 +30,7 @@ class SessionPage(BaseModel):
     next: str | None
 
 
-class SessionState(BaseModel):
+class SessionState(View):
     """Everything about one session."""
 
     session_id: str
@@ -47,7 +45,7 @@ class SessionState(BaseModel):
     cost_microusd: int
 
 
-class BlueprintView(BaseModel):
+class BlueprintView(View):
     """A blueprint at its active version."""
 
     id: str
@@ -64,7 +62,7 @@ class BlueprintView(BaseModel):
     tools: list[str]
 
 
-class BlueprintPage(BaseModel):
+class BlueprintPage(View):
     """Every blueprint of the microDAO."""
 
     blueprints: list[BlueprintView]
@@ -86,7 +84,7 @@ async def get_session(session_id: str, services: ServicesDep, principal: Princip
     """Its messages in OpenAI's form, counters and result."""
     permit(principal, "session.read", "Session", session_id)
     row, messages = await services.agents.sessions.state(principal.microdao_id, session_id)
-    return SessionState.model_validate(session_view(row, messages))
+    return SessionState.model_validate({**row, "session_id": row["id"], "messages": messages})
 
 
 @router.get("/internal/agents/blueprints", summary="List blueprints")

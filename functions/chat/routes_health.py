@@ -1,12 +1,22 @@
 """Is it up, is it ready, how is it doing."""
 
+from typing import Literal
+
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from functions.chat.dependencies import PrincipalDep, ServicesDep, permit
 from functions.chat.metrics import Metrics
+from functions.chat.schemas import ERRORS, View
 
-router = APIRouter(tags=["Health"])
+router = APIRouter(responses=ERRORS, tags=["Health"])
+
+
+class ReadinessView(View):
+    """``missing`` names what is down: database, migrations, engine, workers."""
+
+    status: Literal["ready", "unready"]
+    missing: list[str]
 
 
 @router.get("/healthz", summary="The process is up")
@@ -15,13 +25,17 @@ async def healthz() -> dict[str, str]:
     return {"status": "up"}
 
 
-@router.get("/readyz", summary="What it needs is up", responses={503: {"description": "Something is missing"}})
-async def readyz(services: ServicesDep) -> JSONResponse:
+@router.get(
+    "/readyz",
+    summary="What it needs is up",
+    responses={503: {"model": ReadinessView, "description": "Something is missing"}},
+)
+async def readyz(services: ServicesDep, response: Response) -> ReadinessView:
     """200 when database, migrations, engine and workers are up; 503 names what is missing."""
     missing = [*await services.missing(), *await services.missing_neighbours()]
     if missing:
-        return JSONResponse({"status": "unready", "missing": missing}, 503)
-    return JSONResponse({"status": "ready", "missing": []})
+        response.status_code = 503
+    return ReadinessView(status="unready" if missing else "ready", missing=missing)
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

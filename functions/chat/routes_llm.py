@@ -3,19 +3,19 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict
-from shared.usage.report import GROUP_KEYS, UsageFilter, parse_period, usage_report
+from pydantic import ConfigDict
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PrincipalDep, ServicesDep, permit, within
-from functions.chat.schemas import ERRORS
+from functions.chat.schemas import ERRORS, View
 from shared.errors import InvalidRequest
+from shared.usage.report import GROUP_KEYS, UsageFilter, parse_period, usage_report
 
 router = APIRouter(prefix="/internal/llm", route_class=JsonRoute, responses=ERRORS, tags=["Gateway"])
 Text = Annotated[str | None, Query(max_length=200)]
 
 
-class UsageFigures(BaseModel):
+class UsageFigures(View):
     """Sums over calls; latencies are percentiles in milliseconds."""
 
     model_config = ConfigDict(extra="allow")
@@ -32,28 +32,28 @@ class UsageFigures(BaseModel):
     errors: int
 
 
-class UsageView(BaseModel):
+class UsageView(View):
     """The total and, with ``group_by``, the same figures per group."""
 
     total: UsageFigures
     groups: list[UsageFigures]
 
 
-class RouteView(BaseModel):
+class RouteView(View):
     """A physical model behind a logical one."""
 
     provider: str
     model: str
 
 
-class LogicalModelView(BaseModel):
+class LogicalModelView(View):
     """A logical model and its routes, best first."""
 
     id: str
     routes: list[RouteView]
 
 
-class LogicalModels(BaseModel):
+class LogicalModels(View):
     """Every logical model with a usable route."""
 
     models: list[LogicalModelView]

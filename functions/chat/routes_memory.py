@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, AwareDatetime, Field, model_validator
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PrincipalDep, ServicesDep, permit, within
-from functions.chat.schemas import ERRORS
+from functions.chat.schemas import ERRORS, Body, View
 from shared.memory.model import MemoryQuery, NewMemory
 
 router = APIRouter(prefix="/internal/agent-memory", route_class=JsonRoute, responses=ERRORS, tags=["Memory"])
@@ -18,10 +18,9 @@ Tier = Literal["short_term", "mid_term", "long_term"]
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class MemoryContent(BaseModel):
+class MemoryContent(Body):
     """An exchange (``user_message``, ``agent_reply``) or a text."""
 
-    model_config = ConfigDict(extra="forbid")
     user_message: str | None = Field(default=None, max_length=100_000)
     agent_reply: str | None = Field(default=None, max_length=100_000)
     text: str | None = Field(default=None, max_length=1_000_000)
@@ -36,10 +35,9 @@ class MemoryContent(BaseModel):
         return self
 
 
-class StoreBody(BaseModel):
+class StoreBody(Body):
     """What to remember."""
 
-    model_config = ConfigDict(extra="forbid")
     agent_id: Identifier
     microdao_id: Identifier | None = None
     memory_type: Tier = "mid_term"
@@ -51,17 +49,16 @@ class StoreBody(BaseModel):
     expires_at: AwareDatetime | None = None
 
 
-class StoredView(BaseModel):
+class StoredView(View):
     """Stored; found by meaning once its state is ``ready``."""
 
     id: str
     state: Literal["pending", "ready", "failed"]
 
 
-class QueryFilters(BaseModel):
+class QueryFilters(Body):
     """Which memories may answer."""
 
-    model_config = ConfigDict(extra="forbid")
     channel_id: Identifier | None = None
     session_id: Identifier | None = None
     source: str | None = Field(default=None, max_length=1000)
@@ -69,10 +66,9 @@ class QueryFilters(BaseModel):
     until: AwareDatetime | None = None
 
 
-class QueryBody(BaseModel):
+class QueryBody(Body):
     """What to look for."""
 
-    model_config = ConfigDict(extra="forbid")
     agent_id: Identifier
     microdao_id: Identifier | None = None
     query: str = Field(min_length=1, max_length=20_000, pattern=r"\S")
@@ -82,7 +78,7 @@ class QueryBody(BaseModel):
     explain: bool = False
 
 
-class RecollectionView(BaseModel):
+class RecollectionView(View):
     """One memory found, best first."""
 
     id: str
@@ -95,13 +91,13 @@ class RecollectionView(BaseModel):
     why: dict[str, Any] | None = None
 
 
-class QueryView(BaseModel):
+class QueryView(View):
     """The memories found."""
 
     memories: list[RecollectionView]
 
 
-class StatsView(BaseModel):
+class StatsView(View):
     """An agent's memory in figures. ``pending`` counts what is not yet found by meaning."""
 
     agent_id: str

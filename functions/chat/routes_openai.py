@@ -1,17 +1,16 @@
 """OpenAI's surface: chat completions and models, for clients unchanged."""
 
 from fastapi import APIRouter
-from pydantic import BaseModel
 from starlette.responses import JSONResponse, Response
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.completions import agent_completion, agent_events, model_events
 from functions.chat.dependencies import PrincipalDep, ServicesDep, permit, within
 from functions.chat.event_stream import EventStream
-from functions.chat.schemas import OPENAI_ERRORS
+from functions.chat.schemas import OPENAI_ERRORS, View
 from shared.bootstrap import Services
 from shared.errors import ModelNotFound
-from shared.llm.gateway import Caller
+from shared.llm.caller import Caller
 from shared.policy.principal import Principal
 from shared.wire.chat import ChatMetadata, ChatRequest
 
@@ -19,7 +18,7 @@ router = APIRouter(prefix="/v1", route_class=JsonRoute, responses=OPENAI_ERRORS,
 SESSION_HEADER = "x-daarion-session"
 
 
-class ModelView(BaseModel):
+class ModelView(View):
     """A model that ``POST /v1/chat/completions`` takes: a blueprint or a logical model."""
 
     id: str
@@ -28,7 +27,7 @@ class ModelView(BaseModel):
     owned_by: str
 
 
-class ModelList(BaseModel):
+class ModelList(View):
     """Every model the key may name."""
 
     object: str = "list"

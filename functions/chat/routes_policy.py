@@ -3,11 +3,11 @@
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PrincipalDep, permit
-from functions.chat.schemas import ERRORS
+from functions.chat.schemas import ERRORS, Body, View
 from shared.policy.decision import Resource, decide
 from shared.policy.principal import Principal
 from shared.policy.roles import Role
@@ -16,26 +16,23 @@ router = APIRouter(prefix="/internal/policy", route_class=JsonRoute, responses=E
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class AskedPrincipal(BaseModel):
+class AskedPrincipal(Body):
     """Whom the question is about; the caller where left out."""
 
-    model_config = ConfigDict(extra="forbid")
     id: Identifier | None = None
     roles: list[Role] | None = Field(default=None, max_length=10)
 
 
-class AskedResource(BaseModel):
+class AskedResource(Body):
     """What it is about; the caller's microDAO where left out."""
 
-    model_config = ConfigDict(extra="forbid")
     kind: str = Field(default="MicroDao", pattern=r"^[A-Za-z]{1,40}$")
     id: Identifier | None = None
 
 
-class DecideBody(BaseModel):
+class DecideBody(Body):
     """May these roles do this to that?"""
 
-    model_config = ConfigDict(extra="forbid")
     principal: AskedPrincipal = Field(default_factory=AskedPrincipal)
     action: str = Field(max_length=100)
     resource: AskedResource = Field(default_factory=AskedResource)
@@ -44,7 +41,7 @@ class DecideBody(BaseModel):
     )
 
 
-class DecisionView(BaseModel):
+class DecisionView(View):
     """The answer and the policies that gave it."""
 
     allow: bool

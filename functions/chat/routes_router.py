@@ -3,17 +3,17 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
-from functions.chat.schemas import ERRORS
+from functions.chat.schemas import ERRORS, View
 from shared.router.flow import FlowRequest
 
 router = APIRouter(prefix="/internal/router/flows", route_class=JsonRoute, responses=ERRORS, tags=["Router"])
 
 
-class StepView(BaseModel):
+class StepView(View):
     """A step of a flow, in order."""
 
     model_config = ConfigDict(extra="allow")
@@ -27,7 +27,7 @@ class StepView(BaseModel):
     error: Any = None
 
 
-class FlowView(BaseModel):
+class FlowView(View):
     """A flow with its steps and the states it went through."""
 
     model_config = ConfigDict(extra="allow")
@@ -42,7 +42,7 @@ class FlowView(BaseModel):
     transitions: list[str]
 
 
-class FlowPage(BaseModel):
+class FlowPage(View):
     """Newest first; pass ``next`` as ``before`` for the following page."""
 
     flows: list[FlowView]
@@ -60,7 +60,7 @@ async def start_flow(
     wait: Annotated[float, Query(ge=0, le=60, description="Seconds to wait for the end")] = 0,
 ) -> FlowView:
     """Refused before it starts when a step names an unknown type, tool or model."""
-    principal = within(principal, body.context.team_id)
+    principal = within(principal, body.context.team_id or body.context.microdao_id)
     permit(principal, "flow.run")
     view = await services.flows.start(principal, body)
     if wait:

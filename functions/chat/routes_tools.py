@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
-from functions.chat.schemas import ERRORS
+from functions.chat.schemas import ERRORS, Body, View
 from shared.policy.principal import Principal
 from shared.tools.model import ToolCallRequest
 
@@ -16,7 +16,7 @@ router = APIRouter(prefix="/internal", route_class=JsonRoute, responses=ERRORS, 
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class ToolView(BaseModel):
+class ToolView(View):
     """A catalogue entry at its active version. ``parameters`` is a JSON schema."""
 
     id: str
@@ -29,17 +29,16 @@ class ToolView(BaseModel):
     active: bool
 
 
-class ToolPage(BaseModel):
+class ToolPage(View):
     """A page of tools; pass ``next`` as ``after`` for the following one."""
 
     tools: list[ToolView]
     next: str | None
 
 
-class CallBody(BaseModel):
+class CallBody(Body):
     """Which tool to run, for whom, with what."""
 
-    model_config = ConfigDict(extra="forbid")
     tool_id: Identifier | None = None
     tool_name: Identifier | None = None
     agent_id: Identifier
@@ -58,14 +57,14 @@ class CallBody(BaseModel):
         return self
 
 
-class FailureView(BaseModel):
+class FailureView(View):
     """Why the tool failed."""
 
     code: str
     message: str
 
 
-class OutcomeView(BaseModel):
+class OutcomeView(View):
     """One run. A tool's own failure is ``status: failed``."""
 
     execution_id: str
@@ -76,7 +75,7 @@ class OutcomeView(BaseModel):
     cost_microusd: int
 
 
-class ExecutionView(BaseModel):
+class ExecutionView(View):
     """An audit row: who ran what, how it ended. Arguments and results stay in the database."""
 
     model_config = ConfigDict(extra="ignore")
@@ -92,14 +91,14 @@ class ExecutionView(BaseModel):
     created_at: datetime
 
 
-class ExecutionPage(BaseModel):
+class ExecutionPage(View):
     """Newest first; pass ``next`` as ``before`` for the following page."""
 
     executions: list[ExecutionView]
     next: str | None
 
 
-class PermissionView(BaseModel):
+class PermissionView(View):
     """Whether the agent may run a tool, and why."""
 
     name: str
@@ -107,17 +106,16 @@ class PermissionView(BaseModel):
     reason: str
 
 
-class PermissionsView(BaseModel):
+class PermissionsView(View):
     """Every tool of the catalogue as this agent sees it."""
 
     agent_id: str
     tools: list[PermissionView]
 
 
-class PermissionsBody(BaseModel):
+class PermissionsBody(Body):
     """Tools by name or id."""
 
-    model_config = ConfigDict(extra="forbid")
     grant: list[Identifier] = Field(default_factory=list, max_length=500)
     revoke: list[Identifier] = Field(default_factory=list, max_length=500)
 

@@ -11,7 +11,8 @@ from shared.agents.prompt import build_messages
 from shared.agents.sessions import Session, Sessions
 from shared.agents.turn import TextDelta, ToolUse, TurnResult
 from shared.errors import ApiError
-from shared.llm.gateway import Caller, Gateway
+from shared.llm.caller import Caller
+from shared.llm.gateway import Gateway
 from shared.policy.principal import agent_principal
 from shared.tools.model import Tool, ToolCallRequest, ToolOutcome
 from shared.tools.toolbox import Toolbox

@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict
-from typing import Any
 
 from shared.agents import seed, store
 from shared.agents.loop import AgentLoop, LoopInput
@@ -162,30 +160,3 @@ class AgentRuntime:
             )
         except ApiError:
             _log.exception("the exchange was answered but not remembered", session_id=session.id)
-
-
-def session_view(row: dict[str, Any], messages: list[dict[str, Any]]) -> dict[str, Any]:
-    """``GET /agents/{session_id}/state``."""
-    return {
-        "session_id": row["id"],
-        "agent_id": row["agent_id"],
-        "state": row["state"],
-        "iteration": row["iteration"],
-        "searches_used": row["searches_used"],
-        "clarifications_used": row["clarifications_used"],
-        "questions": row["questions"],
-        "messages": messages,
-        "result": row["result"],
-        "cost_microusd": row["cost_microusd"],
-    }
-
-
-def turn_extras(result: TurnResult) -> dict[str, Any]:
-    """The ``daarion`` field of an agent's answer."""
-    return {
-        "session_id": result.session_id,
-        "agent_id": result.agent_id,
-        "memories": [asdict(one) for one in result.memories],
-        "tools": [{"name": one.name, "execution_id": one.execution_id, "ms": one.ms} for one in result.tools],
-        "cost_microusd": result.cost_microusd,
-    }

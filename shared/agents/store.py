@@ -137,8 +137,9 @@ async def append_messages(
     """Add messages after the last one."""
     await connection.execute(
         "INSERT INTO session_message (microdao_id, session_id, position, message)"
-        " SELECT %s, %s, added.position +"
-        " coalesce((SELECT max(position) FROM session_message WHERE session_id = %s), 0), added.message FROM unnest(%s::jsonb[]) WITH ORDINALITY AS added (message, position)",
+        " SELECT %s, %s, added.position + last.position, added.message"
+        " FROM (SELECT coalesce(max(position), 0) AS position FROM session_message WHERE session_id = %s) last,"
+        " unnest(%s::jsonb[]) WITH ORDINALITY AS added (message, position)",
         (microdao_id, session_id, session_id, [Jsonb(message) for message in messages]),
     )
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -53,7 +52,7 @@ class Functions:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_request(self, *args: Any) -> None:
                 pass
 
         server = ThreadingHTTPServer((LOOPBACK, 0), Handler)
@@ -168,33 +167,38 @@ def test_a_function_host_that_is_down_can_be_retried():
 
 
 async def test_a_schedule_fires_at_once_and_again_when_the_engine_is_a_new_one():
-    port, fired, stop = free_port(), asyncio.Queue[dict[str, Any]](), asyncio.Event()
+    port, stop, fired = free_port(), asyncio.Event(), asyncio.Queue[dict[str, Any]]()
     schedule = Schedule("RouterStep", 3600, {"task": "sweep"})
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
         watch = EngineWatch(session, f"http://{LOOPBACK}:{port}")
-        for _ in range(2):
-            with await asyncio.to_thread(_entered, engine_process(port, free_port())):
-                await watch.until_ready(stop)
-                if fired.empty() and not tasks._tasks:
-                    tasks.create_task(watch.run(stop))
-                    tasks.create_task(keep_schedule(schedule, fired.put, watch, stop))
-                assert await asyncio.wait_for(fired.get(), 30) == {"task": "sweep", "lost_queue": True}
+        with engine_process(port, free_port()):
+            await watch.until_ready(stop)
+            tasks.create_task(watch.run(stop))
+            tasks.create_task(keep_schedule(schedule, fired.put, watch, stop))
+            assert await asyncio.wait_for(fired.get(), 10) == {"task": "sweep", "lost_queue": True}
+        with engine_process(port, free_port()):
+            assert await asyncio.wait_for(fired.get(), 10) == {"task": "sweep", "lost_queue": True}
         stop.set()
     assert fired.empty()
 
 
-@contextmanager
-def _left(context: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        context.__exit__(None, None, None)
+async def test_a_failed_schedule_is_repeated_soon_with_the_same_payload():
+    port, stop, tries = free_port(), asyncio.Event(), asyncio.Queue[dict[str, Any]]()
 
+    async def fail_once(payload: dict[str, Any]) -> None:
+        tries.put_nowait(payload)
+        if tries.qsize() == 1:
+            raise ConnectionError
 
-def _entered(context: Any) -> Any:
-    context.__enter__()
-    return _left(context)
-
-
-def test_this_process_runs_no_engine():
-    assert "MOTO_PORT" not in os.environ
+    async with aiohttp.ClientSession() as session:
+        watch = EngineWatch(session, f"http://{LOOPBACK}:{port}")
+        with engine_process(port, free_port()):
+            await watch.until_ready(stop)
+            keeping = asyncio.create_task(keep_schedule(Schedule("Any", 3600, {"task": "x"}), fail_once, watch, stop))
+            deadline = time.monotonic() + 20
+            while tries.qsize() < 2:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+            stop.set()
+            await keeping
+    assert [tries.get_nowait(), tries.get_nowait()] == [{"task": "x", "lost_queue": True}] * 2

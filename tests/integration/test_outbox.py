@@ -64,10 +64,13 @@ async def test_committed_jobs_leave_once(
 async def test_a_rolled_back_job_never_leaves(
     database: Database, microdao: str, name: str, queue: MemoryQueue, outbox: Outbox
 ) -> None:
-    with pytest.raises(RuntimeError):
+    async def fail_after_enqueue() -> None:
         async with database.tenant(microdao) as connection:
             await enqueue(connection, microdao, name, {})
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail_after_enqueue()
     await outbox.committed()
     assert queue.sent == []
 

@@ -26,7 +26,7 @@ def tenant_tables(postgres: EmbeddedPostgres) -> list[str]:
 
 @pytest.fixture
 def one_row_in_each(postgres: EmbeddedPostgres, tenant_tables: list[str]) -> str:
-    """A tenant with a row in every tenant table. Checks and references are off for this session: only the tenant counts."""
+    """A tenant with a row in every tenant table. References are not checked meanwhile: only the tenant counts."""
     microdao_id = "microdao:every-table"
     with psycopg.connect(postgres.admin_url, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
@@ -98,12 +98,7 @@ async def test_a_tenant_cannot_write_into_another(
             changed = await connection.execute(f"DELETE FROM {table} WHERE microdao_id = %s", (one_row_in_each,))
             assert changed.rowcount == 0, table
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                await connection.execute(
-                    f"INSERT INTO {table} SELECT * FROM jsonb_populate_record(NULL::{table}, %s::jsonb)"
-                    if table != "document"
-                    else "INSERT INTO document (id, microdao_id, title, body) SELECT 'x', (%s::jsonb)->>'microdao_id', '', ''",
-                    (f'{{"microdao_id": "{one_row_in_each}"}}',),
-                )
+                await connection.execute(f"INSERT INTO {table} (microdao_id) VALUES (%s)", (one_row_in_each,))
             await connection.rollback()
 
 

@@ -14,30 +14,30 @@ from shared.wire.assemble import AnswerAssembler
 from shared.wire.chat import ChatRequest, chunk
 
 
-def tool(name: str, description: str, required: list[str] = [], **properties: Any) -> dict[str, Any]:  # noqa: B006
-    parameters = {"type": "object", "properties": properties, "required": required}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
+def tool(called: str, about: str, required: tuple[str, ...] = (), /, **properties: Any) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": properties, "required": list(required)}
+    return {"type": "function", "function": {"name": called, "description": about, "parameters": parameters}}
 
 
 TEXT = {"type": "string"}
 TOOLS = [
-    tool("math", "Calculate an arithmetic expression exactly.", ["expression"], expression=TEXT),
+    tool("math", "Calculate an arithmetic expression exactly.", ("expression",), expression=TEXT),
     tool("projects_list", "List the projects, newest first.", limit={"type": "integer"}),
-    tool("project_create", "Create a new project.", ["name"], name=TEXT, description=TEXT),
+    tool("project_create", "Create a new project.", ("name",), name=TEXT, description=TEXT),
     tool(
         "task_create",
         "Create a task (something to do), in a project if one is named.",
-        ["title"],
+        ("title",),
         title=TEXT | {"description": "What is to be done."},
         project=TEXT | {"description": "The name or id of its project."},
     ),
-    tool("search_docs", "Search the documents and help pages by words.", ["query"], query=TEXT),
+    tool("search_docs", "Search the documents and help pages by words.", ("query",), query=TEXT),
 ]
 WEATHER = [
     tool(
         "get_weather",
         "Get the current weather in a location",
-        ["location"],
+        ("location",),
         location=TEXT,
         unit={"type": "string", "enum": ["celsius", "fahrenheit"]},
     )
@@ -181,7 +181,11 @@ def test_the_answer_to_its_question_completes_the_call():
             ["Created “Zeta”", "Created “write docs”"],
         ),
         ("List the projects and then tell me 7*6", ["projects_list", "math"], ["- Alpha", "391"]),
-        ("Створи проєкт Зета, а потім покажи проєкти", ["project_create", "projects_list"], ["Створено «Zeta»", "Alpha"]),
+        (
+            "Створи проєкт Зета, а потім покажи проєкти",
+            ["project_create", "projects_list"],
+            ["Створено «Zeta»", "Alpha"],
+        ),
         ("Создай проект Зета и покажи проекты", ["project_create", "projects_list"], ["Создано «Zeta»", "Alpha"]),
     ],
 )
@@ -227,7 +231,12 @@ def test_a_tool_that_fits_wins_over_a_memory():
 
 @pytest.mark.parametrize(
     ("text", "answer"),
-    [("ping", "pong"), ("Reply with exactly: PONG", "PONG"), ('Say "hi there"', "hi there"), ("Скажи привіт", "привіт")],
+    [
+        ("ping", "pong"),
+        ("Reply with exactly: PONG", "PONG"),
+        ('Say "hi there"', "hi there"),
+        ("Скажи привіт", "привіт"),
+    ],
 )
 def test_small_talk(text, answer):
     assert decide(request(text)) == answer

@@ -41,9 +41,10 @@ def test_caching_never_costs_more_and_parts_sum_up(fresh, cached, completion):
 def test_published_prices_and_size_tiers():
     table = load_price_table(CONFIG_DIR / "prices.yaml")
     assert table.unit_prices("openai", "gpt-4.1-mini", NOW, 1000) == MINI
-    small = table.unit_prices("anthropic", "claude-opus-4-6", NOW, 200_000)
-    large = table.unit_prices("anthropic", "claude-opus-4-6", NOW, 200_001)
-    assert large.input == 2 * small.input
+    small = table.unit_prices("anthropic", "claude-haiku-5-5", NOW, 100_000)
+    large = table.unit_prices("anthropic", "claude-haiku-5-5", NOW, 100_001)
+    assert large.input > small.input
+    assert large.output > small.output
 
 
 @pytest.mark.parametrize("provider", ["local", "offline"])
