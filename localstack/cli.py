@@ -115,7 +115,7 @@ def _running() -> RunningStack:
 
 
 def _keep_bytecode() -> None:
-    """Where Python is told not to write compiled modules, a stack keeps them in its folder: it starts seconds faster."""
+    """Where Python is told not to write compiled modules, a stack keeps its own: it starts seconds faster."""
     if sys.dont_write_bytecode and sys.argv[1:] == ["up"]:
         folder = os.environ.get(VARIABLES["home"]) or ".daarion"
         sys.pycache_prefix = str(Home(Path(folder)).bytecode)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, replace
 
-from localstack.home import Home, RunningStack, StartError
+from localstack.home import Home, RunningStack
 from localstack.postgres import PostgresError, binaries
 from localstack.process import port_is_free
 from shared.bootstrap import Services
@@ -111,7 +111,7 @@ async def _model(settings: Settings) -> Finding:
         model = services.gateway.default_model()
         real = "" if model != "offline" else "; set OPENAI_API_KEY or start an Ollama for a real one"
         return Finding("model", True, f"{model}{real}")
-    except (SettingError, StartError) as error:
+    except SettingError as error:
         return Finding("model", False, str(error))
     finally:
         await services.close()

@@ -98,7 +98,7 @@ class CommandService:
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start the process."""
-        self._end_helpers()
+        self._end_group()
         self._process = subprocess.Popen(
             [sys.executable, *self._command.arguments],
             env=dict(self._command.environment),
@@ -122,9 +122,9 @@ class CommandService:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(_DRAIN_S)
-        self._end_helpers()
+        self._end_group()
 
-    def _end_helpers(self) -> None:
+    def _end_group(self) -> None:
         """End the process, if it still runs, with every process that it started itself."""
         if self._process is not None:
             with suppress(ProcessLookupError):

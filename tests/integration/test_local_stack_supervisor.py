@@ -72,6 +72,16 @@ def test_a_killed_child_comes_back_and_the_terminal_says_so(supervisor: Supervis
     assert not service.is_ready()
 
 
+def test_what_a_child_started_ends_with_it(supervisor: Supervisor, told: Told, tmp_path: Path):
+    code = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+    start(supervisor, told, code, tmp_path)
+    log = tmp_path / "child.log"
+    eventually(lambda: log.exists() and log.read_text().endswith("\n"))
+    helper = int(log.read_text())
+    supervisor.stop()
+    eventually(lambda: not psutil.pid_exists(helper) or psutil.Process(helper).status() == psutil.STATUS_ZOMBIE)
+
+
 def test_what_a_child_says_is_logged_and_its_warnings_shown_once(supervisor: Supervisor, told: Told, tmp_path: Path):
     line = '{"level":"WARNING","message":"again"}'
     code = f"import time; [print('{line}', flush=True) for _ in range(3)]; time.sleep(60)"
