@@ -14,7 +14,7 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +25,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from localstack.privileges import CAN_KEEP_FILE_ACCESS, become
 from localstack.process import LOOPBACK, dies_with_parent, free_port
 from shared.db.migrate import migrate
 
@@ -101,21 +102,13 @@ class EmbeddedPostgres:
         return self._process
 
     def check(self) -> None:
-        """Raise PostgresError for what would keep the server from starting.
-
-        Root hands the server to another account, which must be able to enter both folders.
-        """
+        """Raise PostgresError for what would keep the server from starting."""
         self.data_dir.parent.mkdir(parents=True, exist_ok=True)
-        if self._account.uid is None:
-            return
-        for wanted in (self.data_dir.parent, binaries()):
-            for folder in (wanted, *wanted.parents):
-                if not folder.stat().st_mode & stat.S_IXOTH and folder.stat().st_uid != self._account.uid:
-                    raise PostgresError(
-                        f"as root, Postgres runs under the account {self._account.name!r}, which may not enter"
-                        f" {folder}: `chmod o+x {folder}`, use a folder elsewhere (DAARION_HOME), run as a normal user,"
-                        " or set DATABASE_URL"
-                    )
+        if (closed := self._closed_folder()) and not CAN_KEEP_FILE_ACCESS:
+            raise PostgresError(
+                f"as root, Postgres runs under the account {self._account.name!r}, which may not enter {closed}:"
+                " use a folder elsewhere (DAARION_HOME), run as a normal user, or set DATABASE_URL"
+            )
 
     def start(self) -> None:
         """Start the server and bring database, login and schema up to date; the port stays the same on a restart.
@@ -148,6 +141,23 @@ class EmbeddedPostgres:
         owner = self.data_dir.stat().st_uid if self.data_dir.exists() else 0
         entry = pwd.getpwuid(owner) if owner else pwd.getpwnam("nobody")
         return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+
+    def _closed_folder(self) -> Path | None:
+        """The first folder on the way to data or programs that the account which root hands over to may not enter."""
+        if self._account.uid is None:
+            return None
+        ways = (folder for wanted in (self.data_dir.parent, binaries()) for folder in (wanted, *wanted.parents))
+        for folder in ways:
+            if not folder.stat().st_mode & stat.S_IXOTH and folder.stat().st_uid != self._account.uid:
+                return folder
+        return None
+
+    def _before_exec(self, then: Callable[[], None]) -> Callable[[], None]:
+        """What a child does before it becomes a program of Postgres, which refuses to run as root."""
+        if self._account.uid is None or self._account.gid is None:
+            return then
+        keep = self._closed_folder() is not None
+        return become(self._account.uid, self._account.gid, then, keep_file_access=keep)
 
     @cached_property
     def _passwords(self) -> dict[str, str]:
@@ -207,7 +217,7 @@ class EmbeddedPostgres:
             *("--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
             *("--locale=C", "--no-sync", "--no-instructions"),
         ]
-        done = subprocess.run(command, user=self._account.uid, group=self._account.gid, cwd="/", capture_output=True)
+        done = subprocess.run(command, preexec_fn=self._before_exec(lambda: None), cwd="/", capture_output=True)
         if done.returncode:
             raise PostgresError(f"initdb failed: {done.stderr.decode(errors='replace').strip()[-500:]}")
 
@@ -232,11 +242,8 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                user=self._account.uid,
-                group=self._account.gid,
-                extra_groups=[] if self._account.uid is not None else None,
                 process_group=0,
-                preexec_fn=dies_with_parent(signal.SIGINT),
+                preexec_fn=self._before_exec(dies_with_parent(signal.SIGINT)),
             )
         while self._process.poll() is None and time.monotonic() < deadline:
             if self._answers():

@@ -1,8 +1,6 @@
 """Fixtures shared by all tests: the embedded Postgres of the session, a pool, and a fresh tenant for each test."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,18 +17,15 @@ for name in [name for name in os.environ if name.endswith("_API_KEY") or name.en
 
 
 @pytest.fixture(scope="session")
-def open_folder() -> Iterator[Path]:
-    """A temporary folder that another account may enter: root hands Postgres to one that is not root."""
-    folder = Path(tempfile.mkdtemp(prefix="daarion-test-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what lives as long as the test session."""
+    return tmp_path_factory.mktemp("session")
 
 
 @pytest.fixture(scope="session")
-def postgres(open_folder: Path) -> Iterator[EmbeddedPostgres]:
+def postgres(session_folder: Path) -> Iterator[EmbeddedPostgres]:
     """The embedded Postgres, migrated."""
-    server = EmbeddedPostgres(open_folder / "postgres")
+    server = EmbeddedPostgres(session_folder / "postgres")
     server.start()
     yield server
     server.stop()
@@ -51,10 +46,10 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def settings(database_url: str, open_folder: Path) -> Settings:
+def settings(database_url: str, session_folder: Path) -> Settings:
     """Settings of a process beside the session's database."""
     current_settings.cache_clear()
-    return Settings(database_url=database_url, home=open_folder / "home", secret_key="test-secret-key")
+    return Settings(database_url=database_url, home=session_folder / "home", secret_key="test-secret-key")
 
 
 @pytest.fixture

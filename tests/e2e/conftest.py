@@ -139,9 +139,9 @@ def events(response: httpx.Response) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def stack(open_folder: Path) -> Iterator[Stack]:
+def stack(session_folder: Path) -> Iterator[Stack]:
     """A stack that tests share; they must not stop it."""
-    running = Stack(open_folder / "stack", free_port())
+    running = Stack(session_folder / "stack", free_port())
     running.start()
     yield running
     if running.process is not None and running.process.poll() is None:

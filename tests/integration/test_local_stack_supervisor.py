@@ -64,7 +64,7 @@ def start(supervisor: Supervisor, told: Told, code: str, folder: Path) -> tuple[
 def test_a_killed_child_comes_back_and_the_terminal_says_so(supervisor: Supervisor, told: Told, tmp_path: Path):
     keeper, service = start(supervisor, told, SERVER, tmp_path)
     supervisor.wait_ready(keeper, 20, threading.Event())
-    (child,) = [one for one in psutil.Process().children() if "-c" in one.cmdline()]
+    (child,) = [one for one in psutil.Process().children() if SERVER in one.cmdline()]
     child.send_signal(signal.SIGKILL)
     eventually(lambda: told.has("child ended with exit code -9"))
     eventually(service.is_ready)

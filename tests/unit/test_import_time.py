@@ -54,7 +54,6 @@ def test_import_ceiling(module: str, ceiling_ms: int, environment: dict[str, str
     import_seconds(module, environment)  # writes the bytecode
     pairs = [(bare_seconds(environment), import_seconds(module, environment)) for _ in range(ROUNDS)]
     ratio = statistics.median(imported for _, imported in pairs) / statistics.median(bare for bare, _ in pairs)
-    print(f"{module}: {ratio:.1f} bare starts")
     assert ratio <= ceiling_ms / BARE_MS, f"{module} costs {ratio:.1f} bare starts"
 
 

@@ -225,6 +225,18 @@ def test_answers_from_memory(text, answer):
     assert decide(remembering(text)).startswith(answer)
 
 
+def test_its_own_earlier_answers_are_no_memories():
+    """The agent loop stores exchanges: the question and this provider's reply, joined into one line."""
+    told = decide(request("My name is Olena"))
+    asked = decide(request("what is my name"))
+    answered = "what is my name From memory: My name is Olena (offline stand-in)"
+    lines = "\n".join(
+        f"- {' '.join(text.split())}" for text in (f"what is my name {asked}", answered, f"My name is Olena {told}")
+    )
+    reply = decide(request({"role": "system", "content": f"Relevant memories:\n{lines}"}, "what is my name?"))
+    assert reply == "From memory: My name is Olena\n(offline stand-in)"
+
+
 def test_a_tool_that_fits_wins_over_a_memory():
     assert decide(remembering("What projects are there?")) == Call("projects_list", {})
 

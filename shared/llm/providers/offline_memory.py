@@ -5,13 +5,17 @@ from collections.abc import Sequence
 
 from shared.llm.providers.offline_lexicon import ACTIONS
 from shared.llm.providers.offline_phrases import PHRASES
+from shared.llm.providers.offline_reading import is_question
 from shared.llm.providers.offline_words import overlap, tokens
 
 _SENTENCE = re.compile(
     r"(?<=[.!?])\s+|\s+(?=(?:user|agent|assistant|answer|question|користувач|пользователь|агент)\s*:)", re.IGNORECASE
 )
 _SPEAKER = re.compile(r"^(?:user|agent|assistant|answer|question|користувач|пользователь|агент)\s*:\s*", re.IGNORECASE)
-_MARKS = tuple(phrases[key] for phrases in PHRASES.values() for key in ("who", "mark", "no_memory", "unclear", "noted"))
+_MARKS = tuple(
+    phrases[key] for phrases in PHRASES.values() for key in ("who", "mark", "no_memory", "unclear", "noted", "ask")
+)
+_OWN_OPENINGS = tuple(phrases["memory"].split("{")[0] for phrases in PHRASES.values())
 _MOST = 3
 _RECALLING = frozenset(
     {"remember", "recall", "say", "said", "tell", "told", "mention", "ask", "before", "early", "last", "know"}
@@ -37,7 +41,7 @@ def recall(question: Sequence[str], memories: Sequence[str], *, is_about_the_pas
 
 
 def _statements(memory: str) -> list[str]:
-    for mark in _MARKS:
-        memory = memory.replace(mark, "")
+    for mark in (*_MARKS, *_OWN_OPENINGS):
+        memory = memory.replace(mark, " ")
     parts = [_SPEAKER.sub("", part.strip()) for part in _SENTENCE.split(memory)]
-    return [part for part in parts if part and not part.endswith("?")]
+    return [part for part in parts if part and not part.endswith("?") and not is_question(part)]
