@@ -7,8 +7,10 @@ UV := $(shell command -v uv 2>/dev/null)
 
 ifeq ($(UV),)
   MAKE_VENV = $(PYTHON) -m venv $(VENV)
+  HAVE_INSTALLER = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
   INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 else
+  HAVE_INSTALLER = true
   MAKE_VENV = uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
   INSTALL = uv pip install --quiet --python $(BIN)/python --no-deps
 endif
@@ -25,6 +27,7 @@ $(BIN)/python:
 
 $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what it runs on"
+	@$(HAVE_INSTALLER)
 	@$(INSTALL) -r requirements.lock
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@

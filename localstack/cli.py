@@ -1,4 +1,4 @@
-"""The command line: ``daarion up | chat | doctor | keys``. Each command imports what it needs when it runs."""
+"""The command line: ``daarion up | migrate | chat | doctor | keys``. Each command imports what it needs when it runs."""
 
 import os
 import sys
@@ -34,6 +34,14 @@ def up() -> None:
     from localstack.dev import up as run
 
     raise typer.Exit(run())
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the schema of DATABASE_URL up to date (`up` does it by itself)."""
+    from localstack.stack import migrate_configured
+
+    print("\n".join(migrate_configured(_settings())) or "the schema is up to date")
 
 
 @app.command()

@@ -121,18 +121,10 @@ class Stack:
             if not self._settings.database_url:
                 self._postgres.check()
             else:
-                self._migrate_configured()
+                migrate_configured(self._settings)
+                self._progress("the configured database is up to date")
         except PostgresError as error:
             raise StartError(str(error)) from error
-        except psycopg.Error as error:
-            reason = str(error).strip().splitlines()[0]
-            raise StartError(f"the database at DATABASE_URL cannot be used: {reason}") from error
-
-    def _migrate_configured(self) -> None:
-        login = conninfo_to_dict(self._settings.database_url).get("user")
-        has_owner = bool(self._settings.database_migration_url)
-        migrate(self._settings.migration_url, runtime_login=str(login) if login and has_owner else None)
-        self._progress("the configured database is up to date")
 
     def _services(self) -> list[PostgresService | CommandService]:
         """In the order in which they are waited for; a configured database or engine is not ours to run."""
@@ -222,3 +214,14 @@ class Stack:
 
     def _progress(self, line: str) -> None:
         self._tell(f"{time.monotonic() - self._began:5.2f} s  {line}")
+
+
+def migrate_configured(settings: Settings) -> list[str]:
+    """Bring the schema at DATABASE_URL up to date; the migrations applied now. Raises StartError."""
+    try:
+        login = conninfo_to_dict(settings.database_url).get("user")
+        has_owner = bool(settings.database_migration_url)
+        return migrate(settings.migration_url, runtime_login=str(login) if login and has_owner else None)
+    except psycopg.Error as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StartError(f"the database at DATABASE_URL cannot be used: {reason}") from error

@@ -49,7 +49,9 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 def settings(database_url: str, session_folder: Path) -> Settings:
     """Settings of a process beside the session's database."""
     current_settings.cache_clear()
-    return Settings(database_url=database_url, home=session_folder / "home", secret_key="test-secret-key")
+    return Settings(
+        database_url=database_url, home=session_folder / "home", secret_key="test-secret-key", local_llm_base_url="none"
+    )
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ class Stack:
             "PORT": str(self.port),
             "DAARION_API_KEY": API_KEY,
             "DAARION_ADMIN_KEY": ADMIN_KEY,
-            "LOCAL_LLM_BASE_URL": "",
+            "LOCAL_LLM_BASE_URL": "none",
         }
         return {**kept, **own, **self.env}
 
