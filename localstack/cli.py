@@ -1,4 +1,4 @@
-"""The command line: ``daarion up | migrate | chat | doctor | keys``. Each command imports what it needs when it runs."""
+"""The command line: ``daarion up | migrate | chat | doctor | keys``. Each command imports only what it needs."""
 
 import os
 import sys
