@@ -7,9 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
-
-# Schemas are built when a route is first used, not at import: a cold start serves one route. FastAPI gives bodies metadata
-# that pydantic calls unsupported; it silences that at import, so it must be silenced when they are built, too.
+# Schemas are built when a route is first used, not at import: a cold start serves one route. FastAPI gives bodies
+# metadata that pydantic calls unsupported and silences that at import, so it must be silenced when they are built, too.
 warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
 
 

@@ -2,11 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 from typing import Protocol
-
-from shared.settings import Settings
 
 Vector = list[float]
 
@@ -32,15 +28,3 @@ class Embedder(Protocol):
 async def embed(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
     """The vectors of ``texts``, computed in a thread."""
     return await asyncio.to_thread(embedder.embed, texts)
-
-
-def open_embedder(settings: Settings) -> Embedder:
-    """This process's embedder: one for all who ask, because its model takes 100 MB."""
-    return _shared(settings.home / "models")
-
-
-@cache
-def _shared(models: Path) -> Embedder:
-    from shared.memory.minilm import MiniLM
-
-    return MiniLM(models)

@@ -13,7 +13,8 @@ from shared.errors import NotFound
 from shared.ids import derived_id
 from shared.memory import store
 from shared.memory.content import canonical_json, check_new, check_query, compose_text, content_hash
-from shared.memory.embedding import Embedder, embed, open_embedder
+from shared.memory.embedders import open_embedder
+from shared.memory.embedding import Embedder, embed
 from shared.memory.indexing import Indexer
 from shared.memory.model import TIERS, IndexJob, MemoryQuery, MemoryStats, NewMemory, Recollection, State, StoredMemory
 from shared.settings import Settings

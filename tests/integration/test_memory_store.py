@@ -11,7 +11,7 @@ from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_all, fetch_one
 from shared.errors import InvalidRequest, NotFound
-from shared.memory.embedding import open_embedder
+from shared.memory.embedders import open_embedder
 from shared.memory.memory import Memory, open_memory
 from shared.memory.model import IndexJob, MemoryQuery, NewMemory
 
