@@ -16,7 +16,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format reset lock clean
+.PHONY: help run test check format reset lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can
 	@$(BIN)/ruff check --quiet --fix .
 
 reset: ## Delete the data folder (DAARION_HOME)
-	@rm -rf "$${DAARION_HOME:-.daarion}"
+	@if [ -x $(BIN)/daarion ]; then $(BIN)/daarion reset; else rm -rf "$${DAARION_HOME:-.daarion}"; fi
 
 lock: ## Resolve the dependency floors into the lock files (needs uv)
 	@infra/lock.sh

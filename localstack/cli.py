@@ -1,4 +1,4 @@
-"""The command line: ``daarion up | migrate | chat | doctor | keys``. Each command imports only what it needs."""
+"""The command line: ``daarion up | reset | migrate | chat | doctor | keys``. Each imports only what it needs."""
 
 import os
 import sys
@@ -34,6 +34,12 @@ def up() -> None:
     from localstack.dev import up as run
 
     raise typer.Exit(run())
+
+
+@app.command()
+def reset() -> None:
+    """Delete the data folder; refused while a stack runs on it."""
+    Home(_settings().home).delete()
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """``daarion up``: start the embedded stack, say how to use it, keep it running until Ctrl-C or SIGTERM."""
 
+import os
+import shutil
 import signal
 import sys
 import threading
@@ -13,7 +15,7 @@ from shared.settings import Settings, current_settings
 EXIT_REFUSED = 2
 READY_LINE = "DAARION ready"
 
-_EARLIER = "shown at the first start; `daarion keys create` makes another"
+_EARLIER = "shown at the first start; `{bin}daarion keys create{role}` makes another"
 _FROM_ENVIRONMENT = "as set in {variable}"
 
 
@@ -66,8 +68,8 @@ def summary(settings: Settings, stack: Stack, facts: Facts, folder: Path) -> lis
         "Database": "configured (DATABASE_URL)" if settings.database_url else f"built in, {folder}/postgres",
         "AWS engine": f"{facts.engine}, {stack.engine_url}",
         "Model": facts.model,
-        "API key": api_key or _EARLIER,
-        "Admin key": facts.keys.admin_key or _EARLIER,
+        "API key": api_key or _EARLIER.format(bin=_bin(), role=""),
+        "Admin key": facts.keys.admin_key or _EARLIER.format(bin=_bin(), role=" --role admin --role operator"),
         "Logs": f"{folder}/logs",
     }
     if settings.api_key:
@@ -76,6 +78,14 @@ def summary(settings: Settings, stack: Stack, facts: Facts, folder: Path) -> lis
         rows["Admin key"] = _FROM_ENVIRONMENT.format(variable="DAARION_ADMIN_KEY")
     shown_key = "$DAARION_API_KEY" if settings.api_key or api_key is None else api_key
     return ["", *(f"  {name:<11} {value}" for name, value in rows.items()), "", *_call(stack.api_url, shown_key), ""]
+
+
+def _bin() -> str:
+    """Where the command is, as a person would type it: nothing when it is on the PATH."""
+    command = Path(sys.executable).with_name("daarion")
+    if shutil.which("daarion") == str(command):
+        return ""
+    return f"{os.path.relpath(command.parent)}/"
 
 
 def _call(api_url: str, key: str) -> list[str]:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +109,12 @@ class Home:
         except (OSError, ValueError, TypeError):
             return None
         return stack
+
+    def delete(self) -> None:
+        """Delete the folder. Raises StartError while a stack runs on it."""
+        if self.folder.exists():
+            self.lock()
+            shutil.rmtree(self.folder)
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -32,7 +32,7 @@ class MicroDaoView(View):
 
     microdao_id: str
     name: str
-    created_at: datetime | None = None
+    created_at: datetime
 
 
 class MicroDaoPage(View):
@@ -100,9 +100,9 @@ async def create_microdao(body: MicroDaoBody, services: ServicesDep, principal: 
     """With the starter blueprints and the built-in tools. Operators only."""
     permit(principal, "microdao.write")
     name = body.name or body.microdao_id.removeprefix("microdao:")
-    await services.tenants.create(body.microdao_id, name)
+    created = await services.tenants.create(body.microdao_id, name)
     await services.agents.seed(body.microdao_id)
-    return MicroDaoView(microdao_id=body.microdao_id, name=name)
+    return MicroDaoView.model_validate(created)
 
 
 @router.get("/microdaos", summary="List tenants")
@@ -122,8 +122,8 @@ async def create_agent(body: AgentBody, services: ServicesDep, principal: Princi
     principal = within(principal, body.microdao_id)
     permit(principal, "agent.write")
     name = body.name or body.agent_id.removeprefix("agent:").title()
-    await services.agents.create_agent(principal.microdao_id, body.agent_id, name, body.blueprint)
-    return AgentView(agent_id=body.agent_id, microdao_id=principal.microdao_id, name=name, blueprint=body.blueprint)
+    created = await services.agents.create_agent(principal.microdao_id, body.agent_id, name, body.blueprint)
+    return AgentView.model_validate(created)
 
 
 @router.get("/agents", summary="List agents")

@@ -90,4 +90,4 @@ class AgentView(View):
     microdao_id: str
     name: str
     blueprint: str
-    created_at: datetime | None = None
+    created_at: datetime

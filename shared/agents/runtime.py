@@ -88,10 +88,11 @@ class AgentRuntime:
         async with self._database.tenant(microdao_id) as connection:
             return await store.list_agents(connection, after, limit)
 
-    async def create_agent(self, microdao_id: str, agent_id: str, name: str, blueprint: str) -> None:
+    async def create_agent(self, microdao_id: str, agent_id: str, name: str, blueprint: str) -> Row:
         """Add an agent bound to a blueprint and grant it that blueprint's tools. Raises NotFound, Conflict."""
-        definition = await seed.insert_agent(self._database, microdao_id, agent_id, name, blueprint)
+        created, definition = await seed.insert_agent(self._database, microdao_id, agent_id, name, blueprint)
         await self._toolbox.set_grants(microdao_id, agent_id, grant=definition.tools, revoke=[])
+        return created
 
     async def _prepare(
         self, principal: Principal, session: Session, request: ChatRequest, result: TurnResult

@@ -4,7 +4,7 @@ import yaml
 
 from shared.agents import store
 from shared.agents.blueprint import BlueprintDefinition
-from shared.db.database import Database
+from shared.db.database import Database, Row
 from shared.errors import Conflict, NotFound
 from shared.ids import new_id
 from shared.settings import CONFIG_DIR
@@ -29,13 +29,14 @@ async def seed_blueprints(database: Database, microdao_id: str) -> None:
 
 async def insert_agent(
     database: Database, microdao_id: str, agent_id: str, name: str, code: str
-) -> BlueprintDefinition:
-    """Add an agent bound to a blueprint; its active definition. Raises NotFound, Conflict."""
+) -> tuple[Row, BlueprintDefinition]:
+    """Add an agent bound to a blueprint; its row and the active definition. Raises NotFound, Conflict."""
     async with database.tenant(microdao_id) as connection:
         rows = {row["code"]: row for row in await store.list_blueprints(connection)}
         if code not in rows:
             known = ", ".join(sorted(rows)) or "none yet"
             raise NotFound(f"no blueprint {code!r} in this microDAO; it has: {known}", param="blueprint")
-        if not await store.insert_agent(connection, microdao_id, agent_id, name, code):
+        created = await store.insert_agent(connection, microdao_id, agent_id, name, code)
+        if created is None:
             raise Conflict(f"agent {agent_id!r} exists", param="agent_id")
-    return BlueprintDefinition.model_validate(rows[code]["definition"])
+    return created, BlueprintDefinition.model_validate(rows[code]["definition"])

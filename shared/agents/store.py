@@ -43,22 +43,23 @@ async def list_agents(connection: Connection, after: str, limit: int) -> list[Ro
     )
 
 
-async def insert_agent(connection: Connection, microdao_id: str, agent_id: str, name: str, code: str) -> bool:
-    """Add an agent; False when its id is taken."""
-    row = await fetch_one(
+async def insert_agent(connection: Connection, microdao_id: str, agent_id: str, name: str, code: str) -> Row | None:
+    """Add an agent; None when its id is taken."""
+    return await fetch_one(
         connection,
         "INSERT INTO agent (microdao_id, agent_id, name, blueprint_code) VALUES (%s, %s, %s, %s)"
-        " ON CONFLICT DO NOTHING RETURNING agent_id",
+        " ON CONFLICT DO NOTHING RETURNING agent_id, microdao_id, name, blueprint_code AS blueprint, created_at",
         (microdao_id, agent_id, name, code),
     )
-    return row is not None
 
 
 async def list_blueprints(connection: Connection) -> list[Row]:
-    """Every blueprint with its active version's definition."""
+    """Every blueprint with its active version's definition, and whether an agent is bound to it."""
     return await fetch_all(
         connection,
-        "SELECT blueprint.id, blueprint.code, version.version, version.definition, blueprint.created_at"
+        "SELECT blueprint.id, blueprint.code, version.version, version.definition, blueprint.created_at,"
+        " EXISTS (SELECT FROM agent WHERE agent.microdao_id = blueprint.microdao_id"
+        " AND agent.blueprint_code = blueprint.code) AS has_agent"
         " FROM blueprint JOIN blueprint_version version"
         " ON version.blueprint_id = blueprint.id AND version.version = blueprint.active_version"
         " ORDER BY blueprint.created_at, blueprint.code",

@@ -52,14 +52,14 @@ async def revoke_key(connection: Connection, key_id: str) -> bool:
     return row is not None
 
 
-async def insert_microdao(connection: Connection, microdao_id: str, name: str) -> bool:
-    """Add a tenant (system role); False when it exists."""
-    row = await fetch_one(
+async def insert_microdao(connection: Connection, microdao_id: str, name: str) -> Row | None:
+    """Add a tenant (system role); None when it exists."""
+    return await fetch_one(
         connection,
-        "INSERT INTO microdao (microdao_id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING RETURNING microdao_id",
+        "INSERT INTO microdao (microdao_id, name) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        " RETURNING microdao_id, name, created_at",
         (microdao_id, name),
     )
-    return row is not None
 
 
 async def list_microdaos(connection: Connection, after: str, limit: int) -> list[Row]:

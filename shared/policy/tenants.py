@@ -12,13 +12,15 @@ class Tenants:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, microdao_id: str, name: str) -> None:
+    async def create(self, microdao_id: str, name: str) -> Row:
         """Add a microDAO. Raises Conflict when it exists."""
-        if not await self.ensure(microdao_id, name):
+        created = await self.ensure(microdao_id, name)
+        if created is None:
             raise Conflict(f"microDAO {microdao_id!r} exists", param="microdao_id")
+        return created
 
-    async def ensure(self, microdao_id: str, name: str) -> bool:
-        """Add a microDAO unless it exists; whether it was added."""
+    async def ensure(self, microdao_id: str, name: str) -> Row | None:
+        """Add a microDAO unless it exists; its row when it was added."""
         async with self._database.system() as connection:
             return await store.insert_microdao(connection, microdao_id, name)
 
