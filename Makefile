@@ -16,7 +16,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format reset lock
+.PHONY: help run test check format bench-startup reset lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ check: $(VENV)/.dev ## Format, lint, types, layers, templates
 format: $(VENV)/.dev ## Format the code and mend what ruff can
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --quiet --fix .
+
+bench-startup: $(VENV)/.dev ## Measure start-up, first answer and memory
+	@$(BIN)/python -m bench.startup
 
 reset: ## Delete the data folder (DAARION_HOME)
 	@if [ -x $(BIN)/daarion ]; then $(BIN)/daarion reset; else rm -rf "$${DAARION_HOME:-.daarion}"; fi
