@@ -16,7 +16,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench-startup reset lock
+.PHONY: help run test soak check format bench-startup bench-gateway reset lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test: $(VENV)/.dev ## Run the checks and the whole test suite
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest
 
+soak: $(VENV)/.dev ## Run races and streams for minutes on end
+	@$(BIN)/python -m pytest tests/soak
+
 check: $(VENV)/.dev ## Format, lint, types, layers, templates
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
@@ -58,6 +61,15 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can
 
 bench-startup: $(VENV)/.dev ## Measure start-up, first answer and memory
 	@$(BIN)/python -m bench.startup
+
+bench/.litellm/ready:
+	@echo "Installing LiteLLM to compare with"
+	@$(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON),$(PYTHON) -m venv) bench/.litellm
+	@$(if $(UV),uv pip install --quiet --python bench/.litellm/bin/python,bench/.litellm/bin/python -m pip install --quiet) 'litellm[proxy]'
+	@touch $@
+
+bench-gateway: $(VENV)/.dev bench/.litellm/ready ## Measure the gateway beside LiteLLM's proxy
+	@$(BIN)/python -m bench.gateway --litellm bench/.litellm/bin/python
 
 reset: ## Delete the data folder (DAARION_HOME)
 	@if [ -x $(BIN)/daarion ]; then $(BIN)/daarion reset; else rm -rf "$${DAARION_HOME:-.daarion}"; fi
