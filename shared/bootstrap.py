@@ -16,8 +16,16 @@ from shared.observability import configure_logging
 from shared.settings import Settings, current_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.agents.runtime import AgentRuntime
+    from shared.llm.experiments import Experiments
     from shared.llm.gateway import Gateway
+    from shared.llm.idempotency import IdempotentRequests
+    from shared.llm.limits import Limits
+    from shared.llm.pricing import PriceTable
+    from shared.llm.response_cache import ResponseCache
+    from shared.memory.embedding import Vector
     from shared.memory.memory import Memory
     from shared.policy.keys import Keys
     from shared.policy.tenants import Tenants
@@ -77,7 +85,50 @@ class Services:
         """Every model call."""
         from shared.llm.gateway import open_gateway
 
-        return open_gateway(self.settings, self.database, self.outbox)
+        return open_gateway(
+            self.settings,
+            self.database,
+            self.outbox,
+            embedder=self._embed_texts,
+            prices=self.prices,
+            experiments=self.experiments,
+            cache=self.response_cache,
+        )
+
+    @cached_property
+    def prices(self) -> "PriceTable":
+        """What models cost."""
+        from shared.llm.pricing import load_price_table
+
+        return load_price_table(self.settings.prices_file)
+
+    @cached_property
+    def limits(self) -> "Limits":
+        """Rate limits and budgets."""
+        from shared.llm.limits import Limits
+
+        return Limits(self.database)
+
+    @cached_property
+    def experiments(self) -> "Experiments":
+        """Prompt experiments."""
+        from shared.llm.experiments import Experiments
+
+        return Experiments(self.database)
+
+    @cached_property
+    def response_cache(self) -> "ResponseCache":
+        """Answers kept on request."""
+        from shared.llm.response_cache import ResponseCache
+
+        return ResponseCache(self.database)
+
+    @cached_property
+    def idempotency(self) -> "IdempotentRequests":
+        """Requests with an idempotency key."""
+        from shared.llm.idempotency import IdempotentRequests
+
+        return IdempotentRequests(self.database)
 
     @cached_property
     def memory(self) -> "Memory":
@@ -116,6 +167,13 @@ class Services:
         from shared.usage.meter import Meter
 
         return Meter(self.database)
+
+    async def _embed_texts(self, texts: "Sequence[str]") -> "list[Vector]":
+        """The memory's own embedder, lent to the gateway, which stands below it."""
+        from shared.memory.embedders import open_embedder
+        from shared.memory.embedding import embed
+
+        return await embed(open_embedder(self.settings), texts)
 
     async def missing(self) -> list[str]:
         """What is down or behind: ``database``, ``migrations``. Empty when ready."""

@@ -5,11 +5,12 @@ The code decides the HTTP status, the OpenAI ``type`` and whether a client shoul
 
     ApiError
     ├── InvalidRequest · InvalidArgs · LimitExceeded · ContextLengthExceeded       400
+    │   UnsupportedParameter
     ├── InvalidApiKey                                                              401
     ├── Unauthorized · ConfidentialDenied                                          403
     ├── NotFound · ModelNotFound                                                   404
     ├── MethodNotAllowed                                                           405
-    ├── Conflict · IdempotencyConflict · IllegalState                              409
+    ├── Conflict · IdempotencyConflict · IdempotencyInProgress · IllegalState      409
     ├── TooLarge                                                                   413
     ├── UnsupportedMediaType                                                       415
     ├── RateLimitExceeded · InsufficientQuota · CostLimitExceeded · Overloaded     429
@@ -75,6 +76,12 @@ class ContextLengthExceeded(InvalidRequest):
     code = "context_length_exceeded"
 
 
+class UnsupportedParameter(InvalidRequest):
+    """The model behind a route cannot honour a parameter (``param``); another route's model may."""
+
+    code = "unsupported_parameter"
+
+
 class InvalidApiKey(ApiError):
     """No key, an unknown key or a revoked key."""
 
@@ -121,6 +128,12 @@ class IdempotencyConflict(Conflict):
     """The idempotency key was used before with other arguments."""
 
     code = "idempotency_conflict"
+
+
+class IdempotencyInProgress(Conflict):
+    """A request with this idempotency key is still being answered; ``retry-after`` says when to ask again."""
+
+    code = "idempotency_in_progress"
 
 
 class IllegalState(Conflict):

@@ -51,8 +51,14 @@ class Settings:
     local_llm_base_url: str = ""
     models_file: Path = CONFIG_DIR / "models.yaml"
     prices_file: Path = CONFIG_DIR / "prices.yaml"
+    sanitize_file: Path = CONFIG_DIR / "sanitize.yaml"
     max_body_bytes: int = 10_000_000
     llm_timeout_s: float = 60.0
+    llm_deadline_s: float = 600.0
+    stream_hold_s: float = 10.0
+    stream_ping_s: float = 15.0
+    llm_reservation_ttl_s: float = 900.0
+    llm_default_completion_tokens: int = 8192
     usd_per_1t: float = 0.01
     engine_health_url: str = ""
     workers_health_url: str = ""
@@ -91,8 +97,14 @@ VARIABLES: dict[str, str] = {
     "local_llm_base_url": "LOCAL_LLM_BASE_URL",
     "models_file": "DAARION_MODELS",
     "prices_file": "DAARION_PRICES",
+    "sanitize_file": "DAARION_SANITIZE",
     "max_body_bytes": "DAARION_MAX_BODY_BYTES",
     "llm_timeout_s": "DAARION_LLM_TIMEOUT_S",
+    "llm_deadline_s": "DAARION_LLM_DEADLINE_S",
+    "stream_hold_s": "DAARION_STREAM_HOLD_S",
+    "stream_ping_s": "DAARION_STREAM_PING_S",
+    "llm_reservation_ttl_s": "DAARION_LLM_RESERVATION_TTL_S",
+    "llm_default_completion_tokens": "DAARION_LLM_DEFAULT_COMPLETION_TOKENS",
     "usd_per_1t": "DAARION_USD_PER_1T",
     "engine_health_url": "DAARION_ENGINE_HEALTH_URL",
     "workers_health_url": "DAARION_WORKERS_HEALTH_URL",
@@ -148,9 +160,20 @@ def _parse(variable: str, value: str, kind: object) -> Any:
 def _check_ranges(settings: Settings) -> None:
     if not 0 < settings.port < 65536:
         raise SettingError(f"PORT must be between 1 and 65535; it is {settings.port}")
-    for name in ("database_pool_size", "max_body_bytes", "llm_timeout_s", "usd_per_1t"):
+    for name in (
+        "database_pool_size",
+        "max_body_bytes",
+        "llm_timeout_s",
+        "llm_deadline_s",
+        "stream_hold_s",
+        "llm_reservation_ttl_s",
+        "llm_default_completion_tokens",
+        "usd_per_1t",
+    ):
         if cast(float, getattr(settings, name)) <= 0:
             raise SettingError(f"{VARIABLES[name]} must be above 0")
+    if settings.stream_ping_s < 0:
+        raise SettingError(f"{VARIABLES['stream_ping_s']} must be 0 (off) or above")
 
 
 @cache

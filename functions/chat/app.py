@@ -7,41 +7,19 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from functions.chat import (
-    routes_admin,
-    routes_agents,
-    routes_health,
-    routes_llm,
-    routes_memory,
-    routes_openai,
-    routes_policy,
-    routes_router,
-    routes_tools,
-)
+from functions.chat.areas import Areas
 from functions.chat.error_responses import install_error_handlers
 from functions.chat.front_door import FrontDoor
 from functions.chat.metrics import Metrics
 from functions.chat.openapi import install_openapi
 from shared.bootstrap import Services, open_services
 
-_AREAS = (
-    routes_openai,
-    routes_llm,
-    routes_memory,
-    routes_tools,
-    routes_policy,
-    routes_agents,
-    routes_router,
-    routes_admin,
-    routes_health,
-)
-
 
 def create_app(services: Services) -> FrontDoor:
     """The API over these services, behind its front door."""
     api = create_api(services)
     return FrontDoor(
-        api,
+        api.state.areas,
         metrics=api.state.metrics,
         authenticate=lambda secret: services.keys.authenticate(secret),
         max_body_bytes=services.settings.max_body_bytes,
@@ -60,14 +38,15 @@ def create_api(services: Services) -> FastAPI:
     api.state.services = services
     api.state.metrics = Metrics()
     install_error_handlers(api)
-    install_openapi(api)
-    for area in _AREAS:
-        api.include_router(area.router)
+    api.state.areas = Areas(api)
+    install_openapi(api, api.state.areas.complete)
     return api
 
 
 @asynccontextmanager
 async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
+    if not api.state.services.settings.inline_outbox:  # a server that stays does not make its first callers wait
+        api.state.areas.complete()
     # The first start builds the embedding model; nobody should wait for that in the first conversation.
     warming = asyncio.create_task(api.state.services.memory.warm())
     yield

@@ -1,20 +1,25 @@
 """OpenAI's surface: chat completions and models, for clients unchanged."""
 
+from typing import Literal
+
+import orjson
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from functions.chat.bodies import JsonRoute
-from functions.chat.completions import agent_completion, agent_events, model_events
+from functions.chat.completions import agent_completion, agent_events
 from functions.chat.dependencies import PrincipalDep, ServicesDep, permit, within
-from functions.chat.event_stream import EventStream
+from functions.chat.event_stream import EventStream, pacing
+from functions.chat.idempotency import IdempotentRoute
+from functions.chat.model_answers import ClientHintsDep, answer_by_model
 from functions.chat.schemas import OPENAI_ERRORS, View
 from shared.bootstrap import Services
 from shared.errors import ModelNotFound
-from shared.llm.caller import Caller
+from shared.llm.caller import Caller, CallReport, ClientHints
 from shared.policy.principal import Principal
 from shared.wire.chat import ChatMetadata, ChatRequest
+from shared.wire.embeddings import EmbeddingRequest
 
-router = APIRouter(prefix="/v1", route_class=JsonRoute, responses=OPENAI_ERRORS, tags=["OpenAI"])
+router = APIRouter(prefix="/v1", route_class=IdempotentRoute, responses=OPENAI_ERRORS, tags=["OpenAI"])
 SESSION_HEADER = "x-daarion-session"
 
 
@@ -25,6 +30,30 @@ class ModelView(View):
     object: str = "model"
     created: int
     owned_by: str
+
+
+class EmbeddingView(View):
+    """The vector of one input: numbers, or 32-bit little-endian floats in base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingUsage(View):
+    """Tokens of all inputs."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(View):
+    """One vector per input, in order."""
+
+    object: Literal["list"]
+    data: list[EmbeddingView]
+    model: str
+    usage: EmbeddingUsage
 
 
 class ModelList(View):
@@ -40,23 +69,42 @@ class ModelList(View):
     response_model=None,
     responses={200: {"content": {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {}}}},
 )
-async def create_completion(request: ChatRequest, services: ServicesDep, principal: PrincipalDep) -> Response:
+async def create_completion(
+    request: ChatRequest, services: ServicesDep, principal: PrincipalDep, hints: ClientHintsDep
+) -> Response:
     """``model`` is a blueprint code, ``auto``, a session id, or a logical model."""
     principal = within(principal, (request.metadata or ChatMetadata()).microdao_id)
     session = await services.agents.open_session(principal, request)
-    include_usage = bool(request.stream_options and request.stream_options.include_usage)
     if session is None:
-        return await _answer_by_model(services, principal, request, include_usage)
+        return await _answer_by_model(services, principal, request, hints)
     headers = {SESSION_HEADER: session.id}
     turn = services.agents.run(principal, session, request)
     if request.stream:
-        return EventStream(agent_events(turn, session.id, include_usage=include_usage), headers)
+        include_usage = bool(request.stream_options and request.stream_options.include_usage)
+        events = agent_events(turn, session.id, include_usage=include_usage)
+        return EventStream(events, headers, pacing(services.settings))
     return JSONResponse(await agent_completion(turn), headers=headers)
+
+
+@router.post("/embeddings", summary="Turn texts into vectors", response_model=EmbeddingList)
+async def create_embeddings(
+    request: EmbeddingRequest, services: ServicesDep, principal: PrincipalDep, hints: ClientHintsDep
+) -> Response:
+    """``model`` is a logical model of kind ``embedding``."""
+    metadata = request.metadata or ChatMetadata()
+    principal = within(principal, metadata.microdao_id)
+    if not services.gateway.knows(request.model, "embedding"):
+        raise _unknown(request.model)
+    permit(principal, "llm.invoke", "Model", request.model)
+    caller = Caller(microdao_id=principal.microdao_id, key_id=principal.key_id, agent_id=metadata.agent_id)
+    report = CallReport()
+    body = await services.gateway.embed(request, caller, hints=hints, report=report)
+    return Response(orjson.dumps(body), headers=report.headers, media_type="application/json")
 
 
 @router.get("/models", summary="List the models")
 async def list_models(services: ServicesDep, principal: PrincipalDep) -> ModelList:
-    """Blueprints of the key's microDAO first, then logical models with a usable route."""
+    """Blueprints that an agent of the key's microDAO is bound to, then logical models with a usable route."""
     return ModelList(data=await _models(services, principal))
 
 
@@ -75,23 +123,21 @@ async def _models(services: Services, principal: Principal) -> list[ModelView]:
     own = [
         ModelView(id=row["code"], created=int(row["created_at"].timestamp()), owned_by=principal.microdao_id)
         for row in blueprints
+        if row["has_agent"]
     ]
     logical = [ModelView(id=model.id, created=0, owned_by="daarion") for model in services.gateway.models()]
     return [*own, *logical]
 
 
 async def _answer_by_model(
-    services: Services, principal: Principal, request: ChatRequest, include_usage: bool
+    services: Services, principal: Principal, request: ChatRequest, hints: ClientHints
 ) -> Response:
     if not services.gateway.knows(request.model):
         raise _unknown(request.model)
     permit(principal, "llm.invoke", "Model", request.model)
     metadata = request.metadata or ChatMetadata()
     caller = Caller(microdao_id=principal.microdao_id, key_id=principal.key_id, agent_id=metadata.agent_id)
-    if request.stream:
-        chunks = services.gateway.stream(request, caller)
-        return EventStream(model_events(chunks, include_usage=include_usage), {})
-    return JSONResponse(await services.gateway.complete(request, caller))
+    return await answer_by_model(services, request, caller, hints)
 
 
 def _unknown(model: str) -> ModelNotFound:

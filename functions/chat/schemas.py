@@ -70,7 +70,9 @@ _MEANINGS = {
 
 
 def _responses(model: type[View]) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": model, "description": meaning} for status, meaning in _MEANINGS.items()}
+    """By reference: with ``model`` FastAPI would build a validator per status and route, a tenth of the cold start."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+    return {status: {"description": meaning, "content": content} for status, meaning in _MEANINGS.items()}
 
 
 OPENAI_ERRORS = _responses(OpenAiErrorBody)

@@ -1,7 +1,8 @@
-"""Adds usage events to the totals, and on its schedule queues again what was left."""
+"""Adds usage events to the totals; on its schedule settles calls whose process died, and queues again what was left."""
 
 from shared.bootstrap import Services, open_services
 from shared.cloud.serve import Payload, QueueFunction, each_message
+from shared.llm.orphans import settle_orphans
 
 QUEUE = "usage"
 _SWEEP_AFTER_S = 60.0
@@ -17,7 +18,10 @@ async def on_direct(services: Services, payload: Payload) -> Payload:
     if payload.get("task") != "sweep":
         raise ValueError(f"unknown task {payload.get('task')!r}; usage_meter knows: sweep")
     age_s = 0.0 if payload.get("lost_queue") is True else _SWEEP_AFTER_S
+    await settle_orphans(services.database)  # before the events' sweep, which queues theirs
     await services.meter.sweep()
+    await services.response_cache.sweep()
+    await services.idempotency.sweep()
     return {"requeued": await services.outbox.sweep(QUEUE, older_than_s=age_s)}
 
 

@@ -2,7 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from shared.llm.response_cache import MAX_TTL_S
+from shared.llm.sanitize_policy import MAX_PATTERNS, Mode, NamedPattern, SanitizePolicy, check_patterns
 
 
 class LlmOptions(BaseModel):
@@ -21,8 +24,41 @@ class Limits(BaseModel):
     max_cost_microusd: int | None = Field(default=None, ge=0)
 
 
+class SanitizePattern(BaseModel):
+    """A kind of secret of the team's own; docs/gateway.md tells the language of patterns."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    pattern: str
+
+
+class SanitizeOptions(BaseModel):
+    """What is taken out of the agent's prompts, and with ``answers`` out of what the model says."""
+
+    model_config = ConfigDict(extra="forbid")
+    mode: Mode = "redact"
+    answers: bool = False
+    extra_patterns: list[SanitizePattern] = Field(default_factory=list, max_length=MAX_PATTERNS)
+    fail_closed: bool = True
+
+    @field_validator("extra_patterns")
+    @classmethod
+    def _are_safe(cls, patterns: list[SanitizePattern]) -> list[SanitizePattern]:
+        check_patterns([NamedPattern(one.name, one.pattern) for one in patterns])
+        return patterns
+
+    def policy(self) -> SanitizePolicy:
+        """The options as the gateway takes them."""
+        patterns = tuple(NamedPattern(one.name, one.pattern) for one in self.extra_patterns)
+        return SanitizePolicy(mode=self.mode, answers=self.answers, patterns=patterns, fail_closed=self.fail_closed)
+
+
 class BlueprintDefinition(BaseModel):
-    """What a version fixes. ``tools`` names what is offered; a tool must also be granted to the agent to run."""
+    """What a version fixes. ``tools`` names what is offered; a tool must also be granted to the agent to run.
+
+    Without ``sanitize`` the platform's policy holds. With ``cache_ttl_s`` the same prompt gets the same answer again
+    for so many seconds, at no cost.
+    """
 
     model_config = ConfigDict(extra="forbid")
     code: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
@@ -35,3 +71,5 @@ class BlueprintDefinition(BaseModel):
     llm: LlmOptions = Field(default_factory=LlmOptions)
     limits: Limits = Field(default_factory=Limits)
     tools: list[str] = Field(default_factory=list, max_length=200)
+    sanitize: SanitizeOptions | None = None
+    cache_ttl_s: int | None = Field(default=None, ge=1, le=MAX_TTL_S)

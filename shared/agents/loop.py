@@ -48,6 +48,8 @@ class AgentLoop:
             agent_id=work.session.agent.agent_id,
             key_id=work.key_id,
             session_id=work.session.id,
+            blueprint=self._definition.code,
+            sanitize=self._definition.sanitize.policy() if self._definition.sanitize else None,
         )
 
     async def run(self, result: TurnResult) -> AsyncGenerator[TextDelta | ToolUse, None]:
@@ -84,6 +86,8 @@ class AgentLoop:
             **self._definition.llm.model_dump(exclude_none=True),
             **self._work.overrides,
         }
+        if self._definition.cache_ttl_s is not None:
+            body["metadata"] = {"cache": {"ttl_s": self._definition.cache_ttl_s}}
         if specs:
             body["tools"] = specs
             body["tool_choice"] = "none" if self._is_exhausted(result) else "auto"

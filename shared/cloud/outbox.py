@@ -25,13 +25,19 @@ async def enqueue(connection: Connection, microdao_id: str, queue: str, body: di
 
     The message will be ``{"job_id", "microdao_id", **body}``; put ids in ``body``, never content.
     """
-    job_id = new_id("job")
-    message = {"job_id": job_id, "microdao_id": microdao_id, **body}
+    job = new_job(microdao_id, queue, body)
     await connection.execute(
         "INSERT INTO outbox (id, microdao_id, queue, body) VALUES (%s, %s, %s, %s)",
-        (job_id, microdao_id, queue, Jsonb(message)),
+        (job["id"], microdao_id, queue, Jsonb(job["body"])),
     )
-    return job_id
+    return str(job["id"])
+
+
+def new_job(microdao_id: str, queue: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The outbox row of a job, for a statement that writes it beside its effect."""
+    job_id = new_id("job")
+    message = {"job_id": job_id, "microdao_id": microdao_id, **body}
+    return {"id": job_id, "microdao_id": microdao_id, "queue": queue, "body": message}
 
 
 async def claim(connection: Connection, job_id: str) -> bool:
@@ -107,15 +113,13 @@ class Outbox:
             _log.exception("jobs stay in the outbox until the next sweep")
 
     async def _take_unsent(self) -> list[Row]:
-        async with self._database.system() as connection:
-            return await fetch_all(
-                connection,
-                "UPDATE outbox SET sent_at = now(), sends = sends + 1 WHERE id IN ("
-                " SELECT id FROM outbox WHERE sent_at IS NULL AND queue = ANY(%s)"
-                " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)"
-                " RETURNING id, queue, body",
-                (list(self._queues), _BATCH),
-            )
+        return await self._database.run(
+            "UPDATE outbox SET sent_at = now(), sends = sends + 1 WHERE id IN ("
+            " SELECT id FROM outbox WHERE sent_at IS NULL AND queue = ANY(%s)"
+            " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)"
+            " RETURNING id, queue, body",
+            (list(self._queues), _BATCH),
+        )
 
     async def _send(self, rows: list[Row]) -> int:
         accepted: set[str] = set()

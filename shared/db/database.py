@@ -4,9 +4,9 @@ The login role inherits nothing, so a statement outside :meth:`Database.tenant` 
 is refused by the server. Role and tenant are set for the transaction only, which connection poolers allow.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
@@ -17,10 +17,12 @@ from shared.errors import Unavailable
 
 Connection = AsyncConnection[DictRow]
 Row = dict[str, Any]
+Result = TypeVar("Result")
 
 TENANT_ROLE = "daarion_tenant"
 SYSTEM_ROLE = "daarion_system"
 
+# Set for the transaction only.
 _ENTER = "SELECT set_config('role', %s, true), set_config('daarion.microdao_id', %s, true)"
 
 
@@ -35,9 +37,9 @@ class Database:
             timeout=checkout_timeout_s,
             max_idle=60.0,
             open=False,
-            check=AsyncConnectionPool.check_connection,
             connection_class=AsyncConnection[DictRow],
-            kwargs={"row_factory": dict_row},
+            # Transactions are begun here, so that a single statement can go without BEGIN and COMMIT.
+            kwargs={"row_factory": dict_row, "autocommit": True},
         )
         self._opened = False
 
@@ -53,22 +55,79 @@ class Database:
         async with self._transaction(SYSTEM_ROLE, "") as connection:
             yield connection
 
+    async def run(self, query: LiteralString, params: Any = None, *, microdao_id: str | None = None) -> list[Row]:
+        """One statement in a transaction of its own, in one network round trip; its rows.
+
+        It sees one microDAO's rows, or everybody's without ``microdao_id``. When the connection breaks it may be sent
+        again, so it must be safe to repeat. The role and the statement are one pipeline, and a pipeline without BEGIN
+        is one transaction (PostgreSQL 18 manual, §32.5.1).
+        """
+        entry = (TENANT_ROLE, microdao_id) if microdao_id is not None else (SYSTEM_ROLE, "")
+
+        async def send(connection: Connection) -> list[Row]:
+            async with connection.pipeline():
+                await connection.execute(_ENTER, entry)
+                cursor = await connection.execute(query, params)
+            return await cursor.fetchall() if cursor.description else []
+
+        with _outage_reported():
+            connection, rows = await self._check_out(send)
+            await self._pool.putconn(connection)
+        return rows
+
     async def close(self) -> None:
         """Close every connection; the pool cannot be used again."""
         await self._pool.close()
 
     @asynccontextmanager
     async def _transaction(self, role: str, microdao_id: str) -> AsyncIterator[Connection]:
+        async def begin(connection: Connection) -> None:
+            async with connection.pipeline():  # BEGIN and the tenant travel together
+                await connection.execute("BEGIN")
+                await connection.execute(_ENTER, (role, microdao_id))
+
+        with _outage_reported():
+            connection, _ = await self._check_out(begin)
+            try:
+                async with connection:  # commits, or rolls back
+                    yield connection
+            finally:
+                await self._pool.putconn(connection)
+
+    async def _check_out(self, begin: Callable[[Connection], Awaitable[Result]]) -> tuple[Connection, Result]:
+        """A connection on which ``begin`` has succeeded, with its result. One that the server closed while it was idle
+        shows only now; then all idle ones are checked and ``begin`` is tried once more."""
+        if not self._opened:
+            self._opened = True
+            await self._pool.open()
         try:
-            if not self._opened:
-                self._opened = True
-                await self._pool.open()
-            async with self._pool.connection() as connection:
-                async with connection.pipeline():  # BEGIN and the tenant travel together
-                    await connection.execute(_ENTER, (role, microdao_id))
-                yield connection
-        except (PoolTimeout, psycopg.OperationalError) as error:
-            raise Unavailable("the database cannot be reached; try again shortly") from error
+            return await self._begin(begin)
+        except _StaleConnection:
+            await self._pool.check()
+            return await self._begin(begin)
+
+    async def _begin(self, begin: Callable[[Connection], Awaitable[Result]]) -> tuple[Connection, Result]:
+        connection = await self._pool.getconn()
+        try:
+            return connection, await begin(connection)
+        except BaseException as error:
+            is_stale = connection.closed and isinstance(error, psycopg.OperationalError)
+            await self._pool.putconn(connection)
+            if is_stale:
+                raise _StaleConnection from error
+            raise
+
+
+class _StaleConnection(psycopg.OperationalError):
+    """The server had closed the connection."""
+
+
+@contextmanager
+def _outage_reported() -> Iterator[None]:
+    try:
+        yield
+    except (PoolTimeout, psycopg.OperationalError) as error:
+        raise Unavailable("the database cannot be reached; try again shortly") from error
 
 
 async def fetch_one(connection: Connection, query: str, params: Any = None) -> Row | None:

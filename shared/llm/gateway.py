@@ -1,55 +1,59 @@
 """The door to every model: logical model in, OpenAI's answer out, each attempt accounted.
 
-Routes are tried in order, once each, and only before the first piece of an answer has gone out: after that a failure is
-the caller's to see, since text that was sent cannot be taken back.
+A chat call passes experiments, sanitising, kept answers, admission, attempts, settlement. Attempts fail over from route
+to route only before the first piece of an answer has gone out: after that a failure is the caller's to see, since text
+that was sent cannot be taken back.
 """
 
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database
-from shared.errors import ApiError, ModelNotFound, Unavailable
-from shared.ids import uuid7
-from shared.llm.attempt import Attempt
-from shared.llm.caller import Caller
+from shared.llm.admission import Admission
+from shared.llm.answers import StreamedAnswer, whole_answer
+from shared.llm.attempt import Subject
+from shared.llm.call import Call, Money
+from shared.llm.caller import Caller, CallReport, ClientHints
+from shared.llm.capacity import Capacity
+from shared.llm.catalogue import Catalogue, ModelStatus, RouteStatus
+from shared.llm.experiments import Experiments
+from shared.llm.health import Health
 from shared.llm.http import HttpTransport
-from shared.llm.ledger import Ledger
-from shared.llm.models import LogicalModel, ModelTable, Route, load_model_table
+from shared.llm.ledger import Ledger, kept_entry
+from shared.llm.models import Kind
+from shared.llm.models_file import ModelFile
 from shared.llm.pricing import PriceTable, load_price_table
-from shared.llm.providers.base import Provider
+from shared.llm.providers.base import TextEmbedder
 from shared.llm.providers.registry import open_providers
-from shared.llm.routing import order_routes, usable_routes
+from shared.llm.response_cache import ResponseCache, replay_chunks
+from shared.llm.sanitize_config import load_sanitize_policy
+from shared.llm.stages import Prepared, Stages
+from shared.llm.tokens import estimate_prompt_tokens, estimate_tokens, most_prompt_tokens, most_text_tokens
+from shared.llm.tries import Plan, Tries, Upstreams
+from shared.llm.worst_case import WorstCase, most_completion_tokens, worst_case
 from shared.settings import Settings
-from shared.wire.chat import ChatRequest, chunk, completion, usage_chunk
+from shared.wire.chat import ChatRequest
+from shared.wire.embeddings import EmbeddingRequest, embedding_list
 
-__all__ = ["Caller", "Gateway", "LogicalModel", "open_gateway"]
+__all__ = ["CallReport", "Caller", "ClientHints", "Gateway", "ModelStatus", "RouteStatus", "open_gateway"]
 
-DEFAULT_MODEL = "default"
-"""An alias: whatever ``Gateway.default_model`` says."""
-
-OFFLINE_MODEL = "offline"
-
-_ROLE: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
+_NO_HINTS = ClientHints()
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What every object of one answer has in common."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accounting:
+    """Where calls are admitted and settled. ``completion_tokens``: held for an answer whose length nobody bounds."""
 
-    model: str
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid7().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
-
-    def chunk(self, delta: dict[str, Any], finish_reason: str | None = None, logprobs: Any = None) -> dict[str, Any]:
-        made = chunk(self.id, self.created, self.model, delta, finish_reason)
-        if logprobs is not None:
-            made["choices"][0]["logprobs"] = logprobs
-        return made
+    admission: Admission
+    ledger: Ledger
+    completion_tokens: int
 
 
 class Gateway:
@@ -57,138 +61,198 @@ class Gateway:
 
     def __init__(
         self,
-        table: ModelTable,
-        providers: Mapping[str, Provider],
-        prices: PriceTable,
-        ledger: Ledger,
+        catalogue: Catalogue,
+        stages: Stages,
+        upstreams: Upstreams,
+        accounting: Accounting,
         transport: HttpTransport,
-        draw: Callable[[], float] = random.random,
     ) -> None:
-        self._table = table
-        self._providers = providers
-        self._prices = prices
-        self._ledger = ledger
+        self._catalogue = catalogue
+        self._stages = stages
+        self._upstreams = upstreams
+        self._accounting = accounting
         self._transport = transport
-        self._draw = draw
 
-    async def complete(self, request: ChatRequest, caller: Caller) -> dict[str, Any]:
+    async def complete(
+        self,
+        request: ChatRequest,
+        caller: Caller,
+        *,
+        hints: ClientHints = _NO_HINTS,
+        report: CallReport | None = None,
+    ) -> dict[str, Any]:
         """A ``chat.completion`` whose ``model`` is the one asked for, with ``daarion`` (see ``stream``) beside it.
 
-        Raises ModelNotFound, InvalidRequest, ContextLengthExceeded, RateLimitExceeded, UpstreamError, LlmTimeout or
-        Unavailable.
+        ``report`` is filled in. Raises ModelNotFound, InvalidRequest, ContextLengthExceeded, UnsupportedParameter,
+        InvalidApiKey, RateLimitExceeded, InsufficientQuota, Overloaded, UpstreamError, LlmTimeout or Unavailable.
         """
-        call = _Call(request.model)
-        for attempt in self._attempts(request, caller):
-            try:
-                async with attempt:
-                    answer = await attempt.answer()
-            except ApiError:
-                if attempt.is_final:
-                    raise
-                continue
-            made = completion(call.id, call.created, call.model, answer.message, answer.finish_reason, attempt.usage)
-            made["choices"][0]["logprobs"] = answer.logprobs
-            return made | {"daarion": _account(attempt)}
-        raise Unavailable("no route answered")
+        report = report or CallReport()
+        prepared = await self._stages.prepare(request, caller)
+        if kept := await self._kept(prepared, caller, report):
+            return kept
+        async with self._chat_call(prepared, caller, hints, report) as call:
+            while True:
+                async with await call.tries.next() as attempt:
+                    answer = await attempt.answer(prepared.request)
+                    made = whole_answer(prepared.asked, answer, attempt.usage, prepared.policy)
+                    break
+            call.begins(attempt)
+            account = call.account(attempt)
+        await self._stages.keep(prepared, made)
+        return made | {"daarion": account}
 
-    async def stream(self, request: ChatRequest, caller: Caller) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream(
+        self,
+        request: ChatRequest,
+        caller: Caller,
+        *,
+        hints: ClientHints = _NO_HINTS,
+        report: CallReport | None = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """``chat.completion.chunk`` objects, the usage chunk (no choices) last.
 
-        The usage chunk carries ``daarion: {"cost_microusd", "provider", "provider_model"}``. The first chunk comes with
-        the first content, so that an error before it can still be an HTTP status. Closing the iterator early closes the
-        upstream and accounts for what came. Raises as ``complete`` does.
+        The usage chunk carries ``daarion: {"cost_microusd", "provider", "provider_model"}``, or ``cached`` in place of
+        the two. The first chunk comes with the first content, so that an error before it can still be an HTTP status;
+        ``report`` then has what is known at the start. Closing the iterator early closes the upstream and accounts for
+        what came. Raises as ``complete`` does.
         """
-        call = _Call(request.model)
-        for attempt in self._attempts(request, caller):
-            is_open = False
-            try:
-                async with attempt, aclosing(attempt.deltas()) as deltas:
-                    async for part in deltas:
-                        if not is_open:
-                            yield call.chunk(_ROLE)
-                            is_open = True
-                        yield call.chunk(part.delta, logprobs=part.logprobs)
-            except ApiError:
-                if attempt.is_final:
-                    raise
-                continue
-            if not is_open:
-                yield call.chunk(_ROLE)
-            yield call.chunk({}, attempt.finish_reason)
-            yield usage_chunk(call.id, call.created, call.model, attempt.usage) | {"daarion": _account(attempt)}
+        report = report or CallReport()
+        prepared = await self._stages.prepare(request, caller)
+        if kept := await self._kept(prepared, caller, report):
+            for piece in replay_chunks(kept):
+                yield piece
             return
-        raise Unavailable("no route answered")
+        call = self._chat_call(prepared, caller, hints, report)
+        async with aclosing(self._stream(prepared, call)) as pieces:
+            async for piece in pieces:
+                yield piece
 
-    def models(self) -> list[LogicalModel]:
-        """The logical models that can be called now, each with the routes that can serve it, resolved."""
-        found = [replace(model, routes=tuple(self._usable(model))) for model in self._table.models.values()]
-        return [model for model in found if model.routes]
+    async def embed(
+        self,
+        request: EmbeddingRequest,
+        caller: Caller,
+        *,
+        hints: ClientHints = _NO_HINTS,
+        report: CallReport | None = None,
+    ) -> dict[str, Any]:
+        """OpenAI's list of ``embedding`` objects, with ``daarion`` beside it. Raises as ``complete`` does."""
+        model = self._catalogue.find(request.model, "embedding")
+        plan = self._catalogue.plan(model, hints)
+        subject = Subject(caller=caller, model=model.id, prompt_tokens=partial(_input_tokens, request))
+        worst = self._worst_case(most_text_tokens(request.inputs()), 0, plan)
+        async with self._call(subject, plan, worst, report or CallReport()) as call:
+            while True:
+                async with await call.tries.next() as attempt:
+                    found = await attempt.vectors(request)
+                    break
+            call.begins(attempt)
+            made = embedding_list(request.model, found.vectors, attempt.usage, request.encoding_format)
+            return made | {"daarion": call.account(attempt)}
 
-    def knows(self, model: str) -> bool:
-        """Whether a call to this logical model has a route."""
-        if model == DEFAULT_MODEL:
-            return True
-        return model in self._table.models and bool(self._usable(self._table.models[model]))
+    def models(self) -> list[ModelStatus]:
+        """The logical models that can be called now."""
+        return self._catalogue.models()
+
+    def knows(self, model: str, kind: Kind = "chat") -> bool:
+        """Whether a call of this kind to this logical model has a route."""
+        return self._catalogue.knows(model, kind)
 
     def default_model(self) -> str:
         """The configured default while a real model can serve it, otherwise ``offline``."""
-        routes = self._usable(self._table.models[self._table.default])
-        is_real = any(route.provider != OFFLINE_MODEL for route in routes)
-        return self._table.default if is_real else OFFLINE_MODEL
+        return self._catalogue.default_model()
 
     async def close(self) -> None:
         """Finish the ledger's writes and close the connections."""
-        await self._ledger.close()
+        await self._accounting.ledger.close()
+        await self._accounting.admission.close()
         await self._transport.close()
 
-    def _attempts(self, request: ChatRequest, caller: Caller) -> Iterator[Attempt]:
-        model = self._find(self.default_model() if request.model == DEFAULT_MODEL else request.model)
-        routes = order_routes(self._usable(model), self._draw)
-        if not routes:
-            needed = ", ".join(dict.fromkeys(route.provider for route in model.routes))
-            raise ModelNotFound(f"the model {model.id!r} needs a provider that is not set up here: {needed}")
-        for number, route in enumerate(routes, start=1):
-            yield Attempt(
-                request,
-                caller,
-                model.id,
-                route,
-                number,
-                provider=self._providers[route.provider],
-                prices=self._prices,
-                ledger=self._ledger,
-                is_last=number == len(routes),
-            )
+    async def _stream(self, prepared: Prepared, call: Call) -> AsyncGenerator[dict[str, Any], None]:
+        out = StreamedAnswer(prepared.asked, prepared.policy, is_kept=prepared.cache_key is not None)
+        async with call:
+            while True:
+                async with await call.tries.next() as attempt, aclosing(attempt.deltas(prepared.request)) as deltas:
+                    async for part in deltas:
+                        if not out.is_open:
+                            call.begins(attempt)
+                        for piece in out.pieces(part):
+                            yield piece
+                    break
+            call.begins(attempt)
+            for piece in out.ending(attempt.finish_reason):
+                yield piece
+            await call.settle()
+            yield out.usage(attempt.usage, call.account(attempt))
+        if prepared.cache_key is not None:
+            await self._stages.keep(prepared, out.completion(attempt))
 
-    def _find(self, name: str) -> LogicalModel:
-        model = self._table.models.get(name)
-        if model is None:
-            raise ModelNotFound(f"the model {name!r} does not exist; GET /v1/models lists those that do")
-        return model
+    def _chat_call(self, prepared: Prepared, caller: Caller, hints: ClientHints, report: CallReport) -> Call:
+        request = prepared.request
+        model = self._catalogue.find(request.model, "chat")
+        plan = self._catalogue.plan(model, hints)
+        subject = Subject(
+            caller=caller,
+            model=model.id,
+            prompt_tokens=partial(estimate_prompt_tokens, request),
+            variant=prepared.variant,
+        )
+        completion = most_completion_tokens(request, self._accounting.completion_tokens)
+        return self._call(subject, plan, self._worst_case(most_prompt_tokens(request), completion, plan), report)
 
-    def _usable(self, model: LogicalModel) -> list[Route]:
-        return usable_routes(model.routes, self._resolve)
+    def _call(self, subject: Subject, plan: Plan, worst: WorstCase, report: CallReport) -> Call:
+        money = Money(admission=self._accounting.admission, ledger=self._accounting.ledger, worst_case=worst)
+        return Call(subject, Tries(subject, plan, self._upstreams), money, report)
 
-    def _resolve(self, route: Route) -> str | None:
-        provider = self._providers.get(route.provider)
-        return provider.resolve(route.model) if provider else None
+    def _worst_case(self, prompt_tokens: int, completion_tokens: int, plan: Plan) -> WorstCase:
+        """Raises Unavailable when no route's price is known."""
+        return worst_case(prompt_tokens, completion_tokens, plan.routes, self._upstreams.prices, utc_now())
+
+    async def _kept(self, prepared: Prepared, caller: Caller, report: CallReport) -> dict[str, Any] | None:
+        """The kept answer, noted in the ledger as one that cost nothing."""
+        began = time.monotonic()
+        kept = await self._stages.kept(prepared)
+        if kept is not None:
+            report.headers |= {"x-daarion-cache": "hit", "x-daarion-attempts": "0", "x-daarion-cost-usd": "0.000000"}
+            latency_ms = round((time.monotonic() - began) * 1000)
+            entry = kept_entry(caller, prepared.request.model, variant=prepared.variant, latency_ms=latency_ms)
+            await self._accounting.ledger.write(entry)
+        return kept
 
 
-def open_gateway(settings: Settings, database: Database, outbox: Outbox) -> Gateway:
-    """The gateway of this process. Raises SettingError when models.yaml or prices.yaml is wrong."""
-    transport = HttpTransport(settings.llm_timeout_s)
-    return Gateway(
-        load_model_table(settings.models_file),
-        open_providers(settings, transport),
-        load_price_table(settings.prices_file),
-        Ledger(database, outbox),
-        transport,
+def open_gateway(
+    settings: Settings,
+    database: Database,
+    outbox: Outbox,
+    *,
+    embedder: TextEmbedder | None = None,
+    prices: PriceTable | None = None,
+    experiments: Experiments | None = None,
+    cache: ResponseCache | None = None,
+) -> Gateway:
+    """The gateway of this process; ``embedder`` serves embeddings offline. What is not given is made here.
+
+    Raises SettingError when models.yaml, prices.yaml or sanitize.yaml is wrong.
+    """
+    models = ModelFile(settings.models_file)
+    transport = HttpTransport(max(settings.llm_deadline_s, settings.llm_timeout_s))
+    upstreams = Upstreams(
+        providers=open_providers(settings, transport, embedder),
+        prices=prices or load_price_table(settings.prices_file),
+        capacity=Capacity(),
+        health=Health(lambda: models.table().circuit, time.monotonic),
+        timeout_s=settings.llm_timeout_s,
+        draw=random.random,
     )
+    policy = load_sanitize_policy(settings.sanitize_file)
+    stages = Stages(experiments or Experiments(database), policy, cache or ResponseCache(database))
+    accounting = Accounting(
+        admission=Admission(database, ttl_s=settings.llm_reservation_ttl_s),
+        ledger=Ledger(database, outbox),
+        completion_tokens=settings.llm_default_completion_tokens,
+    )
+    catalogue = Catalogue(models.table, upstreams, deadline_s=settings.llm_deadline_s)
+    return Gateway(catalogue, stages, upstreams, accounting, transport)
 
 
-def _account(attempt: Attempt) -> dict[str, Any]:
-    return {
-        "cost_microusd": attempt.cost_microusd,
-        "provider": attempt.route.provider,
-        "provider_model": attempt.route.model,
-    }
+def _input_tokens(request: EmbeddingRequest) -> int:
+    return sum(estimate_tokens(one) if isinstance(one, str) else len(one) for one in request.inputs())

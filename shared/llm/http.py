@@ -1,8 +1,14 @@
-"""The way out to providers: one aiohttp session per gateway, no retries of its own, faults as our errors."""
+"""The way out to providers: one aiohttp session per gateway, faults as our errors.
+
+It repeats nothing, with one exception: a kept connection may turn out to have been closed by the provider at the very
+moment it was used again. When not a byte of an answer came, the request goes out once more on another connection.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,7 +33,10 @@ class UpstreamRefused(Exception):
 
 
 class HttpTransport:
-    """Posts JSON. ``timeout_s`` bounds a whole answer, and in a stream the silence before each piece."""
+    """Posts JSON. ``timeout_s`` bounds a whole answer, and in a stream the silence before each piece.
+
+    Both are the last line of defence; what a call may take is up to whoever makes it.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -57,14 +66,7 @@ class HttpTransport:
 
     @asynccontextmanager
     async def _open(self, call: UpstreamCall, *, total_s: float | None) -> "AsyncIterator[aiohttp.ClientResponse]":
-        import aiohttp
-
-        if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=_CONNECT_TIMEOUT_S, sock_read=self._timeout_s)
-        body = orjson.dumps(call.body)
-        proxy = _proxy_for(call.url)
-        response = await self._session.post(call.url, data=body, headers=call.headers, timeout=timeout, proxy=proxy)
+        response = await self._post(call, total_s)
         try:
             if response.status >= 300:
                 headers = {name.lower(): value for name, value in response.headers.items()}
@@ -77,6 +79,47 @@ class HttpTransport:
                 response.release()
             else:
                 response.close()
+
+    async def _post(self, call: UpstreamCall, total_s: float | None) -> "aiohttp.ClientResponse":
+        import aiohttp
+
+        if self._session is None:
+            self._session = _open_session()
+        used = _Connection()
+        send = partial(
+            self._session.post,
+            call.url,
+            data=orjson.dumps(call.body),
+            headers=call.headers,
+            timeout=aiohttp.ClientTimeout(total=total_s, sock_connect=_CONNECT_TIMEOUT_S, sock_read=self._timeout_s),
+            proxy=_proxy_for(call.url),
+            allow_redirects=False,
+            trace_request_ctx=used,
+        )
+        try:
+            return await send()
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not used.is_kept:
+                raise
+        return await send()
+
+
+@dataclass(slots=True)
+class _Connection:
+    """Whether the connection of a request had served another before."""
+
+    is_kept: bool = False
+
+
+def _open_session() -> "aiohttp.ClientSession":
+    import aiohttp
+
+    async def note_kept(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        context.trace_request_ctx.is_kept = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(note_kept)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trace_configs=[trace])
 
 
 @cache

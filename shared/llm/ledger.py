@@ -1,28 +1,40 @@
-"""The append-only record of attempts at models, with the usage event of each call in the same transaction."""
+"""The append-only record of attempts at models: a call's rows, its budgets and its usage event change together."""
 
 import asyncio
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared.cloud.outbox import Outbox
+from shared.clock import rfc3339, utc_now
+from shared.cloud.outbox import Outbox, new_job
 from shared.db.database import Database
-from shared.ids import derived_id, new_id
+from shared.ids import new_id
+from shared.llm import store_admission
+from shared.llm.admission import Grant
 from shared.llm.caller import Caller
-from shared.llm.pricing import UnitPrices, cost_microusd
-from shared.llm.store import insert_ledger_row
+from shared.llm.pricing import FREE, UnitPrices, cost_microusd, token_parts
 from shared.observability import Log
-from shared.usage.events import UsageEvent, record
+from shared.usage.events import QUEUE, UsageEvent
 from shared.wire.chat import Usage, new_usage
 
-Outcome = Literal["succeeded", "failed", "cancelled"]
+Outcome = Literal["succeeded", "failed", "cancelled", "cached"]
 UsageSource = Literal["measured", "estimated", "none"]
+
+_SUMMED = (
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "cost_microusd",
+    "latency_ms",
+)
 
 _log = Log("llm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One attempt. ``is_final`` marks the attempt that decides the call: the winner or the last loser."""
+    """One attempt, or an answer that was kept from before. ``variant`` is what an experiment made of the call."""
 
     caller: Caller
     model: str
@@ -35,7 +47,7 @@ class LedgerEntry:
     usage_source: UsageSource
     prices: UnitPrices
     latency_ms: int
-    is_final: bool
+    variant: str | None = None
 
     @property
     def cost_microusd(self) -> int:
@@ -51,24 +63,39 @@ class Ledger:
         self._outbox = outbox
         self._writing: set[asyncio.Task[None]] = set()
 
+    async def settle(self, grant: Grant, entries: Sequence[LedgerEntry]) -> None:
+        """Append every attempt, free what the grant held, charge its budgets, record the call's use: one round trip.
+
+        The last entry decides the call; without entries nothing was called and all is given back. Settling a grant
+        again changes nothing. Raises Unavailable when the database is down; the hold then stands until it expires.
+        """
+        await self._finish(self._settle(grant, entries))
+
     async def write(self, entry: LedgerEntry) -> None:
-        """Append the entry and, if it is final, its usage event. Raises Unavailable when the database is down."""
-        task = asyncio.create_task(self._write(entry), name="llm-ledger")
-        self._writing.add(task)
-        task.add_done_callback(self._written)
-        await asyncio.shield(task)
+        """Record a call that nothing was held for: an answer that was kept from before. Raises as ``settle`` does."""
+        now = rfc3339(utc_now())
+        await self.settle(Grant(id=new_id("call"), caller=entry.caller, model=entry.model, admitted_at=now), [entry])
 
     async def close(self) -> None:
         """Wait for the writes under way."""
         await asyncio.gather(*self._writing, return_exceptions=True)
 
-    async def _write(self, entry: LedgerEntry) -> None:
-        ledger_id = new_id("llm")
-        async with self._database.tenant(entry.caller.microdao_id) as connection:
-            await insert_ledger_row(connection, _ledger_row(ledger_id, entry))
-            if entry.is_final:
-                await record(connection, _usage_event(ledger_id, entry))
-        if entry.is_final:
+    async def _finish(self, writing: Coroutine[Any, Any, None]) -> None:
+        """Wait for a write that goes on even if the caller does not."""
+        task = asyncio.create_task(writing, name="llm-ledger")
+        self._writing.add(task)
+        task.add_done_callback(self._written)
+        await asyncio.shield(task)
+
+    async def _settle(self, grant: Grant, entries: Sequence[LedgerEntry]) -> None:
+        rows = [_ledger_row(f"{grant.id}_{entry.attempt}", entry) for entry in entries]
+        call: dict[str, Any] = {"hold": grant.hold(), "entries": rows}
+        if entries:
+            event = _usage_event(f"use_{grant.id}", rows)
+            call["event"] = event
+            call["job"] = new_job(event.microdao_id, QUEUE, {"event_id": event.id})
+        await store_admission.settle(self._database, call)
+        if entries:
             await self._outbox.committed()
 
     def _written(self, task: asyncio.Task[None]) -> None:
@@ -77,14 +104,22 @@ class Ledger:
             _log.warning("a model call could not be recorded", error=type(error).__name__)
 
 
-def _counts(usage: Usage | None) -> dict[str, int]:
-    counted = usage or new_usage(0, 0)
-    return {
-        "prompt_tokens": counted["prompt_tokens"],
-        "completion_tokens": counted["completion_tokens"],
-        "cached_tokens": counted.get("prompt_tokens_details", {}).get("cached_tokens", 0),
-        "reasoning_tokens": counted.get("completion_tokens_details", {}).get("reasoning_tokens", 0),
-    }
+def kept_entry(caller: Caller, model: str, *, variant: str | None, latency_ms: int) -> LedgerEntry:
+    """The entry of a call that an answer from before was good for: nothing was called, nothing is charged."""
+    return LedgerEntry(
+        caller=caller,
+        model=model,
+        provider="cache",
+        provider_model="cache",
+        attempt=1,
+        outcome="cached",
+        error_code=None,
+        usage=None,
+        usage_source="none",
+        prices=FREE,
+        latency_ms=latency_ms,
+        variant=variant,
+    )
 
 
 def _ledger_row(ledger_id: str, entry: LedgerEntry) -> dict[str, Any]:
@@ -95,6 +130,7 @@ def _ledger_row(ledger_id: str, entry: LedgerEntry) -> dict[str, Any]:
         "key_id": entry.caller.key_id,
         "session_id": entry.caller.session_id,
         "flow_id": entry.caller.flow_id,
+        "variant": entry.variant,
         "model": entry.model,
         "provider": entry.provider,
         "provider_model": entry.provider_model,
@@ -102,26 +138,43 @@ def _ledger_row(ledger_id: str, entry: LedgerEntry) -> dict[str, Any]:
         "outcome": entry.outcome,
         "error_code": entry.error_code,
         "usage_source": entry.usage_source,
-        **_counts(entry.usage),
+        **_counts(entry.usage or new_usage(0, 0)),
         "input_usd_per_mtok": entry.prices.input,
         "cached_input_usd_per_mtok": entry.prices.cached_input,
+        "cache_creation_usd_per_mtok": entry.prices.cache_creation,
+        "cache_creation_1h_usd_per_mtok": entry.prices.cache_creation_1h,
         "output_usd_per_mtok": entry.prices.output,
         "cost_microusd": entry.cost_microusd,
         "latency_ms": entry.latency_ms,
     }
 
 
-def _usage_event(ledger_id: str, entry: LedgerEntry) -> UsageEvent:
+def _counts(usage: Usage) -> dict[str, int]:
+    parts = token_parts(usage)
+    reasoning = usage.get("completion_tokens_details", {}).get("reasoning_tokens", 0)
+    return {
+        "prompt_tokens": parts.prompt,
+        "completion_tokens": parts.completion,
+        "cached_tokens": parts.cached,
+        "cache_creation_tokens": parts.created + parts.created_1h,
+        "cache_creation_1h_tokens": parts.created_1h,
+        "reasoning_tokens": min(max(reasoning, 0), parts.completion),
+    }
+
+
+def _usage_event(event_id: str, rows: Sequence[dict[str, Any]]) -> UsageEvent:
+    """What the call used, all its attempts together; how it ended and who answered is the last one's."""
+    final = rows[-1]
     return UsageEvent(
-        id=derived_id("use", ledger_id),
-        microdao_id=entry.caller.microdao_id,
+        id=event_id,
+        microdao_id=final["microdao_id"],
         kind="llm",
-        subject=entry.model,
-        agent_id=entry.caller.agent_id,
-        flow_id=entry.caller.flow_id,
-        session_id=entry.caller.session_id,
-        failed=entry.outcome == "failed",
-        **_counts(entry.usage),
-        cost_microusd=entry.cost_microusd,
-        latency_ms=entry.latency_ms,
+        subject=final["model"],
+        variant=final["variant"],
+        provider=final["provider"],
+        agent_id=final["agent_id"],
+        flow_id=final["flow_id"],
+        session_id=final["session_id"],
+        failed=final["outcome"] == "failed",
+        **{name: sum(row[name] for row in rows) for name in _SUMMED},
     )

@@ -1,9 +1,10 @@
 """What a call costs: unit prices from the override table, then from genai-prices, frozen per call."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,66 @@ from shared.wire.chat import Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitPrices:
-    """USD per million tokens, which is also micro-USD per token. ``cached_input`` is for tokens read from a cache."""
+    """USD per million tokens, which is also micro-USD per token.
+
+    ``cached_input`` is for tokens read from the provider's cache, ``cache_creation`` for those written to it, and
+    ``cache_creation_1h`` for those written to stay for an hour.
+    """
 
     input: Decimal
     output: Decimal
     cached_input: Decimal
+    cache_creation: Decimal
+    cache_creation_1h: Decimal
+
+    @property
+    def dearest_input(self) -> Decimal:
+        """The most that a token of a prompt can cost."""
+        return max(self.input, self.cached_input, self.cache_creation, self.cache_creation_1h)
+
+
+FREE = UnitPrices(**dict.fromkeys((field.name for field in fields(UnitPrices)), Decimal(0)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenParts:
+    """A call's tokens by price: disjoint, never negative, together the prompt and the completion."""
+
+    plain: int
+    cached: int
+    created: int
+    created_1h: int
+    completion: int
+
+    @property
+    def prompt(self) -> int:
+        """All of the prompt."""
+        return self.plain + self.cached + self.created + self.created_1h
+
+
+def token_parts(usage: Usage) -> TokenParts:
+    """Usage split so that each token is in one part. A provider's details that exceed its prompt are cut to fit."""
+    details = usage.get("prompt_tokens_details", {})
+    left = max(usage["prompt_tokens"], 0)
+    counts = []
+    created, created_1h = details.get("cache_creation_tokens", 0), details.get("cache_creation_1h_tokens", 0)
+    for wanted in (details.get("cached_tokens", 0), created_1h, created - created_1h):
+        counts.append(min(max(wanted, 0), left))
+        left -= counts[-1]
+    cached, long_kept, short_kept = counts
+    completion = max(usage["completion_tokens"], 0)
+    return TokenParts(plain=left, cached=cached, created=short_kept, created_1h=long_kept, completion=completion)
 
 
 def cost_microusd(usage: Usage, prices: UnitPrices) -> int:
-    """The cost in whole micro-USD, halves rounded up. Each token is priced once: cached ones are part of the prompt."""
-    cached = usage.get("prompt_tokens_details", {}).get("cached_tokens", 0)
+    """The cost in whole micro-USD, halves rounded up; each token is priced once."""
+    parts = token_parts(usage)
     total = (
-        prices.input * (usage["prompt_tokens"] - cached)
-        + prices.cached_input * cached
-        + prices.output * usage["completion_tokens"]
+        prices.input * parts.plain
+        + prices.cached_input * parts.cached
+        + prices.cache_creation * parts.created
+        + prices.cache_creation_1h * parts.created_1h
+        + prices.output * parts.completion
     )
     return int(total.quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
@@ -70,10 +117,19 @@ def load_price_table(path: Path) -> PriceTable:
 
 
 def _parse_prices(where: str, entry: Any) -> UnitPrices:
-    if not isinstance(entry, dict) or not {"input", "output"} <= set(entry) <= {"input", "output", "cached_input"}:
-        raise SettingError(f"{where} must have input and output, and may have cached_input (USD per million tokens)")
-    values = {name: _parse_price(f"{where}.{name}", value) for name, value in entry.items()}
-    return UnitPrices(**{"cached_input": values["input"], **values})
+    known = {field.name for field in fields(UnitPrices)}
+    if not isinstance(entry, dict) or not {"input", "output"} <= set(entry) <= known:
+        optional = ", ".join(sorted(known - {"input", "output"}))
+        raise SettingError(f"{where} must have input and output, and may have {optional} (USD per million tokens)")
+    return _with_defaults({name: _parse_price(f"{where}.{name}", value) for name, value in entry.items()})
+
+
+def _with_defaults(prices: Mapping[str, Decimal | None]) -> UnitPrices:
+    """A part of the prompt without a price of its own costs what plain tokens do."""
+    plain = prices["input"]
+    created = prices.get("cache_creation")
+    values = {"cached_input": plain, "cache_creation": plain, "cache_creation_1h": created or plain}
+    return UnitPrices(**{**values, **{name: price for name, price in prices.items() if price is not None}})  # type: ignore[arg-type]
 
 
 def _parse_price(where: str, value: Any) -> Decimal:
@@ -87,25 +143,39 @@ def _parse_price(where: str, value: Any) -> Decimal:
 
 
 def _published_prices(provider: str, model: str, moment: datetime, prompt_tokens: int) -> UnitPrices | None:
-    """From the genai-prices wheel: 0.4 s to import, so only when a call needs it."""
+    """From the genai-prices wheel."""
+    found = _published_model(provider, model, moment.replace(second=0, microsecond=0))
+    if found is None:
+        return None
+    named = {
+        "input": found.input_mtok,
+        "output": found.output_mtok,
+        "cached_input": found.cache_read_mtok,
+        "cache_creation": found.cache_write_mtok,
+        "cache_creation_1h": found.cache_write_1h_mtok,
+    }
+    prices = {name: _at_size(price, prompt_tokens) for name, price in named.items()}
+    if prices["input"] is None:
+        return None
+    if prices["output"] is None:  # an embedding model
+        prices["output"] = Decimal(0)
+    return _with_defaults(prices)
+
+
+@lru_cache(maxsize=512)
+def _published_model(provider: str, model: str, minute: datetime) -> Any:
+    """The model's prices in that minute (some depend on the time of day), or None.
+
+    genai_prices takes 0.4 s to import, so it is imported when a call needs it.
+    """
     from genai_prices import Usage as PricedUsage
     from genai_prices import calc_price
 
     try:
-        found = calc_price(
-            PricedUsage(input_tokens=prompt_tokens, output_tokens=0),
-            model,
-            provider_id=provider,
-            genai_request_timestamp=moment,
-        ).model_price
+        nothing = PricedUsage(input_tokens=0, output_tokens=0)
+        return calc_price(nothing, model, provider_id=provider, genai_request_timestamp=minute).model_price
     except LookupError:
         return None
-    regular = _at_size(found.input_mtok, prompt_tokens)
-    output = _at_size(found.output_mtok, prompt_tokens)
-    if regular is None or output is None:
-        return None
-    cached = _at_size(found.cache_read_mtok, prompt_tokens)
-    return UnitPrices(input=regular, output=output, cached_input=regular if cached is None else cached)
 
 
 def _at_size(price: Any, prompt_tokens: int) -> Decimal | None:

@@ -33,8 +33,7 @@ class Keys:
 
     async def authenticate(self, secret: str) -> Principal:
         """The principal behind a bearer key. Raises InvalidApiKey for an unknown or revoked one."""
-        async with self._database.system() as connection:
-            row = await store.find_key(connection, self._hash(secret))
+        row = await store.find_key(self._database, self._hash(secret))
         if row is None:
             raise InvalidApiKey("Incorrect API key provided. Create one with `daarion keys create`.")
         return Principal(row["id"], row["microdao_id"], frozenset(row["roles"]))

@@ -36,6 +36,10 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "tool.write": ("administer",),
     "key.write": ("administer",),
     "agent.write": ("administer",),
+    "experiment.write": ("administer",),
+    "limit.read": ("administer",),
+    "limit.write": ("administer",),
     "metrics.read": ("administer",),
+    "platform.write": ("operate",),
     "microdao.write": ("operate",),
 }

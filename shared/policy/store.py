@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 
-from shared.db.database import Connection, Row, fetch_all, fetch_one
+from shared.db.database import Connection, Database, Row, fetch_all, fetch_one
 
 
-async def find_key(connection: Connection, key_hash: bytes) -> Row | None:
-    """The unrevoked key with this hash (system role: its tenant is not known yet)."""
-    return await fetch_one(
-        connection,
-        "SELECT id, microdao_id, roles FROM api_key WHERE key_hash = %s AND revoked_at IS NULL",
-        (key_hash,),
+async def find_key(database: Database, key_hash: bytes) -> Row | None:
+    """The unrevoked key with this hash, of whatever tenant, in one round trip: every request asks."""
+    rows = await database.run(
+        "SELECT id, microdao_id, roles FROM api_key WHERE key_hash = %s AND revoked_at IS NULL", (key_hash,)
     )
+    return rows[0] if rows else None
 
 
 async def insert_key(
@@ -69,6 +68,12 @@ async def list_microdaos(connection: Connection, after: str, limit: int) -> list
         "SELECT microdao_id, name, created_at FROM microdao WHERE microdao_id > %s ORDER BY microdao_id LIMIT %s",
         (after, limit),
     )
+
+
+async def agent_exists(database: Database, microdao_id: str, agent_id: str) -> bool:
+    """Whether the microDAO has this agent."""
+    query = "SELECT 1 FROM agent WHERE agent_id = %s"
+    return bool(await database.run(query, (agent_id,), microdao_id=microdao_id))
 
 
 async def microdao_exists(connection: Connection, microdao_id: str) -> bool:

@@ -1,7 +1,7 @@
 """MicroDAOs: the tenants themselves."""
 
 from shared.db.database import Database, Row
-from shared.errors import Conflict
+from shared.errors import Conflict, NotFound
 from shared.policy import store
 from shared.policy.principal import Principal
 
@@ -23,6 +23,11 @@ class Tenants:
         """Add a microDAO unless it exists; its row when it was added."""
         async with self._database.system() as connection:
             return await store.insert_microdao(connection, microdao_id, name)
+
+    async def check_agent(self, microdao_id: str, agent_id: str) -> None:
+        """Raises NotFound when the microDAO has no such agent."""
+        if not await store.agent_exists(self._database, microdao_id, agent_id):
+            raise NotFound(f"no agent {agent_id!r}", param="agent_id")
 
     async def list(self, principal: Principal, after: str, limit: int) -> list[Row]:
         """The microDAOs that the caller may see, by id."""

@@ -1,9 +1,11 @@
 """Usage events: one per model call or tool run, written in the transaction that records its outcome."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
-from shared.cloud.outbox import enqueue
+from psycopg.types.json import Jsonb
+
+from shared.cloud.outbox import new_job
 from shared.db.database import Connection
 
 QUEUE = "usage"
@@ -11,16 +13,23 @@ QUEUE = "usage"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageEvent:
-    """What one call used. ``subject`` is the logical model's or the tool's name; ``id`` names the call itself."""
+    """What one call used. ``subject`` is the logical model's or the tool's name; ``id`` names the call itself.
+
+    ``calls`` is -1 on an event that takes an earlier one back. ``variant`` is ``experiment/variant`` where an
+    experiment changed the call.
+    """
 
     id: str
     microdao_id: str
     kind: Literal["llm", "tool"]
     subject: str
+    variant: str | None = None
+    provider: str | None = None
     agent_id: str | None = None
     flow_id: str | None = None
     session_id: str | None = None
     failed: bool = False
+    calls: int = 1
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -31,26 +40,5 @@ class UsageEvent:
 
 async def record(connection: Connection, event: UsageEvent) -> None:
     """Write the event and the meter's job in the caller's transaction; the same event twice is written once."""
-    cursor = await connection.execute(
-        "INSERT INTO usage_event (id, microdao_id, kind, subject, agent_id, flow_id, session_id, failed, prompt_tokens,"
-        " completion_tokens, cached_tokens, reasoning_tokens, cost_microusd, latency_ms)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-        (
-            event.id,
-            event.microdao_id,
-            event.kind,
-            event.subject,
-            event.agent_id,
-            event.flow_id,
-            event.session_id,
-            event.failed,
-            event.prompt_tokens,
-            event.completion_tokens,
-            event.cached_tokens,
-            event.reasoning_tokens,
-            event.cost_microusd,
-            event.latency_ms,
-        ),
-    )
-    if cursor.rowcount:
-        await enqueue(connection, event.microdao_id, QUEUE, {"event_id": event.id})
+    job = new_job(event.microdao_id, QUEUE, {"event_id": event.id})
+    await connection.execute("SELECT record_usage_event(%s, %s)", (Jsonb(asdict(event)), Jsonb(job)))

@@ -1,4 +1,4 @@
-"""What model calls used and cost, by day, model and agent (``GET /internal/llm/usage``)."""
+"""What model calls used and cost, by day, model, agent, provider and flow (``GET /internal/llm/usage``)."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from shared.db.database import Database, Row
 from shared.errors import InvalidRequest
 from shared.usage import store
 
-GroupKey = Literal["day", "model", "agent_id"]
+GroupKey = Literal["day", "model", "agent_id", "provider", "flow_id"]
 GROUP_KEYS: tuple[GroupKey, ...] = get_args(GroupKey)
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})([dh])")

@@ -12,7 +12,8 @@ WITH metered AS (
     UPDATE usage_event SET metered_at = now() WHERE id = %s AND metered_at IS NULL RETURNING *)
 INSERT INTO usage_daily AS daily (microdao_id, day, kind, agent_id, subject, requests, errors, prompt_tokens,
     completion_tokens, cached_tokens, reasoning_tokens, cost_microusd, latency_ms)
-SELECT microdao_id, (occurred_at AT TIME ZONE 'UTC')::date, kind, coalesce(agent_id, ''), subject, 1, failed::int,
+SELECT microdao_id, (occurred_at AT TIME ZONE 'UTC')::date, kind, coalesce(agent_id, ''), subject, calls,
+    CASE WHEN failed THEN calls ELSE 0 END,
     prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_microusd, latency_ms
 FROM metered
 ON CONFLICT (microdao_id, day, kind, agent_id, subject) DO UPDATE SET
@@ -36,17 +37,21 @@ _GROUP_COLUMNS = {
     "day": sql.SQL("to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
     "model": sql.SQL("subject"),
     "agent_id": sql.SQL("agent_id"),
+    "provider": sql.SQL("provider"),
+    "flow_id": sql.SQL("flow_id"),
 }
 
 _FIGURES = sql.SQL("""
-    count(*) AS requests, count(*) FILTER (WHERE failed) AS errors,
+    coalesce(sum(calls), 0)::bigint AS requests, coalesce(sum(calls) FILTER (WHERE failed), 0)::bigint AS errors,
     coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens,
     coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens,
     coalesce(sum(cached_tokens), 0)::bigint AS cached_tokens,
     coalesce(sum(reasoning_tokens), 0)::bigint AS reasoning_tokens,
     coalesce(sum(cost_microusd), 0)::bigint AS cost_microusd,
-    coalesce(round(percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms)), 0)::int AS latency_ms_p50,
-    coalesce(round(percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms)), 0)::int AS latency_ms_p95
+    coalesce(round(percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) FILTER (WHERE calls > 0)), 0)::int
+        AS latency_ms_p50,
+    coalesce(round(percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms) FILTER (WHERE calls > 0)), 0)::int
+        AS latency_ms_p95
 """)
 
 _MATCHES = sql.SQL("""

@@ -14,6 +14,8 @@ class AnswerAssembler:
         self.cost_microusd = 0
         self._content: list[str] = []
         self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._thinking_blocks: list[dict[str, Any]] = []
         self._calls: dict[int, dict[str, Any]] = {}
 
     def feed(self, chunk: dict[str, Any]) -> str:
@@ -26,6 +28,8 @@ class AnswerAssembler:
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         delta = choice["delta"]
         self._reasoning.append(delta.get("reasoning_content") or "")
+        self._refusal.append(delta.get("refusal") or "")
+        self._thinking_blocks += delta.get("thinking_blocks") or []
         for part in delta.get("tool_calls") or []:
             self._add_call(part)
         text = delta.get("content") or ""
@@ -37,6 +41,10 @@ class AnswerAssembler:
         message: dict[str, Any] = {"role": "assistant", "content": "".join(self._content) or None}
         if reasoning := "".join(self._reasoning):
             message["reasoning_content"] = reasoning  # DeepSeek refuses a history without it
+        if self._thinking_blocks:
+            message["thinking_blocks"] = self._thinking_blocks  # so does Anthropic, which signs its reasoning
+        if refusal := "".join(self._refusal):
+            message["refusal"] = refusal
         if self._calls:
             message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
         return message

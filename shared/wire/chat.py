@@ -91,7 +91,12 @@ class ChatRequest(BaseModel):
 
 
 class Usage(TypedDict):
-    """Tokens of one call. ``prompt_tokens`` includes cached ones, ``completion_tokens`` includes reasoning."""
+    """Tokens of one call. ``prompt_tokens`` includes cached ones, ``completion_tokens`` includes reasoning.
+
+    ``prompt_tokens_details`` has ``cached_tokens`` (read from the provider's cache) and, where a provider bills for it,
+    ``cache_creation_tokens`` (written to the cache) with ``cache_creation_1h_tokens``, the part of those that is kept
+    for an hour. Read, written and plain tokens are disjoint; together they are the prompt.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -100,13 +105,26 @@ class Usage(TypedDict):
     completion_tokens_details: NotRequired[dict[str, int]]
 
 
-def new_usage(prompt: int, completion: int, *, cached: int = 0, reasoning: int = 0) -> Usage:
-    """A usage record whose total is the sum of its parts."""
+def new_usage(
+    prompt: int,
+    completion: int,
+    *,
+    cached: int = 0,
+    reasoning: int = 0,
+    cache_creation: int = 0,
+    cache_creation_1h: int = 0,
+) -> Usage:
+    """A usage record whose total is the sum of its parts. Cache creation is named only where there was any."""
+    details = {"cached_tokens": cached}
+    if cache_creation:
+        details["cache_creation_tokens"] = cache_creation
+    if cache_creation_1h:
+        details["cache_creation_1h_tokens"] = cache_creation_1h
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": cached},
+        "prompt_tokens_details": details,
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
 

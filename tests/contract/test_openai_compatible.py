@@ -104,7 +104,7 @@ async def test_what_is_sent(fake, provider):
         "messages": [
             {"role": "developer", "content": "be brief"},
             {"role": "user", "content": [{"type": "text", "text": "hi"}], "name": "olena"},
-            {"role": "assistant", "content": None, "reasoning_content": "hm"},
+            {"role": "assistant", "content": None},
         ],
         "max_completion_tokens": 7,
         "seed": 3,

@@ -138,7 +138,7 @@ async def test_a_stream_ends_with_its_usage(gateway, openai, database, microdao,
 async def test_a_failure_before_content_goes_to_the_next_route(
     gateway, openai, deepseek, database, microdao, caller, streamed
 ):
-    openai.will(Reply(status=500))
+    openai.will(Reply(status=500), Reply(status=500))
     deepseek.will(Reply(text="from the second"))
     asked = request(model="cheap", stream=streamed)
     if streamed:
@@ -149,7 +149,8 @@ async def test_a_failure_before_content_goes_to_the_next_route(
     assert content == "from the second"
     rows = await ledger(database, microdao)
     told = [(row["provider"], row["outcome"], row["usage_source"], row["error_code"]) for row in rows]
-    assert told == [("openai", "failed", "none", "upstream_error"), ("deepseek", "succeeded", "measured", None)]
+    failed = ("openai", "failed", "none", "upstream_error")
+    assert told == [failed, failed, ("deepseek", "succeeded", "measured", None)]
     assert [event["failed"] for event in await events(database, microdao)] == [False]
 
 
@@ -180,11 +181,11 @@ async def test_the_caller_s_own_fault_is_not_tried_elsewhere(gateway, openai, de
 
 
 async def test_the_last_failure_is_raised(gateway, openai, deepseek, database, microdao, caller):
-    openai.will(Reply(status=500))
-    deepseek.will(Reply(status=429))
+    openai.will(Reply(status=500), Reply(status=500))
+    deepseek.will(Reply(status=429), Reply(status=429))
     with pytest.raises(RateLimitExceeded):
         await gateway.complete(request(model="cheap"), caller)
-    assert [row["outcome"] for row in await ledger(database, microdao)] == ["failed", "failed"]
+    assert [row["outcome"] for row in await ledger(database, microdao)] == ["failed"] * 4
     assert [event["failed"] for event in await events(database, microdao)] == [True]
 
 
@@ -242,7 +243,7 @@ async def test_an_unknown_price_is_refused_before_the_call(opened, openai, tmp_p
 
 async def test_what_is_offered_without_any_provider(opened, caller):
     gateway = opened()
-    assert {model.id for model in gateway.models()} == {"local", "cheap", "smart", "offline"}
+    assert {model.id for model in gateway.models()} == {"local", "cheap", "smart", "offline", "minilm"}
     assert gateway.default_model() == "offline"
     assert gateway.knows("smart")
     assert gateway.knows("default")

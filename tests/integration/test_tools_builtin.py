@@ -7,6 +7,7 @@ import pytest
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database
+from shared.errors import InvalidArgs
 from shared.policy.principal import agent_principal
 from shared.tools.model import ToolCallRequest, ToolOutcome
 from shared.tools.toolbox import Toolbox
@@ -77,6 +78,47 @@ async def test_tasks(call: Call):
     assert lost.error_message == "no project 'Webshop'; projects are: Website"
 
 
+async def test_tasks_are_listed_newest_first(call: Call):
+    assert (await call("tasks.list")).result == {"tasks": [], "total": 0}
+    await call("project.create", name="Website")
+    loose = (await call("task.create", title="Think", description="Hard")).result
+    drafted = (await call("task.create", title="Draft", project="Website")).result
+    listed = (await call("list_tasks")).result
+    assert listed["total"] == 2
+    assert [task["id"] for task in listed["tasks"]] == [drafted["id"], loose["id"]]
+    assert listed["tasks"][1] == {
+        "id": loose["id"],
+        "title": "Think",
+        "description": "Hard",
+        "state": "open",
+        "project": None,
+        "created_by": SOFIA,
+        "created_at": listed["tasks"][1]["created_at"],
+    }
+    newest = (await call("tasks.list", limit=1)).result
+    assert (len(newest["tasks"]), newest["total"]) == (1, 2)
+
+
+async def test_tasks_of_one_project_and_state(call: Call, database: Database, microdao: str):
+    await call("project.create", name="Website")
+    await call("task.create", title="Think")
+    for title in ("Draft", "Publish"):
+        await call("task.create", title=title, project="Website")
+    async with database.tenant(microdao) as connection:
+        await connection.execute("UPDATE task SET state = 'done' WHERE title = 'Draft'")
+
+    async def titles(**args: Any) -> list[str]:
+        return [task["title"] for task in (await call("tasks.list", **args)).result["tasks"]]
+
+    assert await titles(project="website") == ["Publish", "Draft"]
+    assert await titles(project="Website", state="open") == ["Publish"]
+    assert await titles(state="done") == ["Draft"]
+    lost = await call("tasks.list", project="Webshop")
+    assert lost.error_message == "no project 'Webshop'; projects are: Website"
+    with pytest.raises(InvalidArgs, match="'half' is not one of"):
+        await call("tasks.list", state="half")
+
+
 async def test_two_tenants_may_use_one_project_name(call: Call, database: Database, microdao: str):
     async with database.system() as connection:
         other = f"{microdao}-other"
@@ -97,6 +139,10 @@ async def test_two_tenants_may_use_one_project_name(call: Call, database: Databa
         ("who grants tools to an agent", "Tools and permissions"),
         ("flow replayed after restart", "Flows and the router"),
         ("revoked API key", "API keys and models"),
+        ("tenancy", "What a microDAO is"),
+        ("мікроДАО", "What a microDAO is"),
+        ("пам'ять агента", "How agents remember"),
+        ("микроДАО", "What a microDAO is"),
     ],
 )
 async def test_search_docs_finds_the_help_page(call: Call, query: str, title: str):
@@ -105,6 +151,13 @@ async def test_search_docs_finds_the_help_page(call: Call, query: str, title: st
     assert results[0]["snippet"]
     assert [result["score"] for result in results] == sorted((result["score"] for result in results), reverse=True)
     assert len(results) <= 3
+
+
+async def test_search_docs_tells_which_words_were_found(call: Call):
+    found = (await call("search_docs", query="the capital of France")).result["results"]
+    assert {word for entry in found for word in entry["matched"]} <= {"the", "of"}
+    found = (await call("search_docs", query="tenancy in Berlin")).result["results"]
+    assert found[0]["matched"] == ["in", "tenancy"]
 
 
 async def test_search_docs_weighs_rare_words_and_needs_only_one(call: Call, database: Database, microdao: str):

@@ -12,6 +12,8 @@ from shared.bootstrap import Services
 from shared.cloud.serve import QueueFunction, each_message
 from shared.db.database import Database, fetch_all
 from shared.ids import new_id
+from shared.llm.admission import Admission, WorstCase
+from shared.llm.caller import Caller
 from shared.usage.events import UsageEvent, record
 from shared.usage.meter import Meter
 
@@ -88,6 +90,32 @@ async def test_an_event_whose_job_vanished_is_queued_again_and_counts_once(
     assert await meter.apply(**job)
     assert not await meter.apply(**lost)
     assert [row["requests"] for row in await totals(database, microdao)] == [1]
+
+
+async def test_a_call_that_is_taken_back_leaves_the_other_totals(meter: Meter, database: Database, microdao: str):
+    await spend(database, microdao, prompt_tokens=10, cost_microusd=100)
+    await spend(database, microdao, prompt_tokens=90, cost_microusd=900, failed=True)
+    await spend(database, microdao, prompt_tokens=-90, cost_microusd=-900, failed=True, calls=-1)
+    for job in await queued(database, microdao):
+        assert await meter.apply(**job)
+    (total,) = await totals(database, microdao)
+    assert (total["requests"], total["errors"], total["prompt_tokens"], total["cost_microusd"]) == (1, 0, 10, 100)
+
+
+async def test_the_schedule_settles_calls_whose_process_died(settings, database: Database, microdao: str):
+    services = Services(settings)
+    try:
+        admission = Admission(database, ttl_s=0)
+        await admission.admit(
+            Caller(microdao_id=microdao), "cheap", WorstCase(prompt_tokens=9, completion_tokens=1, cost_microusd=33)
+        )
+        assert (await call(services, {"task": "sweep"}))[0] == 200
+        (job,) = await queued(database, microdao)
+        assert await services.meter.apply(**job)
+        (total,) = await totals(database, microdao)
+        assert (total["subject"], total["errors"], total["cost_microusd"]) == ("cheap", 1, 33)
+    finally:
+        await services.close()
 
 
 async def test_another_tenants_name_on_the_message_changes_nothing(meter: Meter, database: Database, microdao: str):

@@ -81,6 +81,20 @@ async def test_groups_add_up_to_the_total(database: Database, spent: str):
         assert sum(group[key] for group in by_agent["groups"]) == report["total"][key]
 
 
+async def test_groups_by_provider_and_flow(database: Database, microdao: str):
+    await _spend(database, microdao, "cheap", None, provider="openai", flow_id="flow_1", cost_microusd=9)
+    await _spend(database, microdao, "cheap", None, provider="openai", cost_microusd=-9, calls=-1, latency_ms=10_000)
+    async with database.tenant(microdao) as connection:
+        rows = await fetch_all(connection, "SELECT body FROM outbox WHERE queue = 'usage'")
+    for row in rows:
+        assert await Meter(database).apply(**row["body"])
+    (by_provider,) = (await _report(database, microdao, group_by=("provider",)))["groups"]
+    assert (by_provider["provider"], by_provider["requests"], by_provider["cost_microusd"]) == ("openai", 0, 0)
+    assert by_provider["latency_ms_p95"] == 100
+    by_flow = await _report(database, microdao, group_by=("flow_id",))
+    assert [(group["flow_id"], group["requests"]) for group in by_flow["groups"]] == [("flow_1", 1), (None, -1)]
+
+
 @pytest.mark.parametrize(
     ("wanted", "requests"),
     [

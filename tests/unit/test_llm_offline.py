@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.llm.providers.base import Delta, End
-from shared.llm.providers.offline import OfflineProvider
-from shared.llm.providers.offline_answer import Call, decide
+from shared.llm.providers.offline.answer import decide
+from shared.llm.providers.offline.provider import OfflineProvider
+from shared.llm.providers.offline.requests import Call
 from shared.wire.assemble import AnswerAssembler
 from shared.wire.chat import ChatRequest, chunk
 
@@ -155,8 +156,8 @@ def test_no_tool_where_none_is_asked_for(text):
     [
         ("Create a project", "To use `project_create` I need: name"),
         ("I want to create a task", "title (What is to be done)"),
-        ("Створи проєкт", "Щоб використати `project_create`, мені потрібно: name"),
-        ("Создай задачу", "Чтобы использовать `task_create`, мне нужно: title"),
+        ("Створи проєкт", "Щоб використати `project_create`, мені потрібно: назва"),
+        ("Создай задачу", "Чтобы использовать `task_create`, мне нужно: название"),
     ],
 )
 def test_asks_for_what_is_missing(text, need):

@@ -9,12 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import SettingError, Unavailable
-from shared.llm.pricing import PriceTable, UnitPrices, cost_microusd, load_price_table
+from shared.llm.pricing import PriceTable, UnitPrices, cost_microusd, load_price_table, token_parts
 from shared.settings import CONFIG_DIR
 from shared.wire.chat import new_usage
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
-MINI = UnitPrices(input=Decimal("0.4"), output=Decimal("1.6"), cached_input=Decimal("0.1"))
+
+
+def prices(plain: str, output: str, **more: str) -> UnitPrices:
+    parts = {"cached_input": plain, "cache_creation": plain, "cache_creation_1h": plain, **more}
+    return UnitPrices(input=Decimal(plain), output=Decimal(output), **{name: Decimal(p) for name, p in parts.items()})
+
+
+MINI = prices("0.4", "1.6", cached_input="0.1")
+SONNET = prices("3", "15", cached_input="0.3", cache_creation="3.75", cache_creation_1h="6")
 counts = st.integers(0, 1_000_000)
 
 
@@ -25,8 +33,35 @@ def test_cost_of_a_known_call():
 
 @pytest.mark.parametrize(("tokens", "cost"), [(1, 1), (2, 1), (3, 2), (0, 0)])
 def test_halves_are_rounded_up(tokens, cost):
-    half = UnitPrices(input=Decimal("0.5"), output=Decimal(0), cached_input=Decimal(0))
-    assert cost_microusd(new_usage(tokens, 0), half) == cost
+    assert cost_microusd(new_usage(tokens, 0), prices("0.5", "0")) == cost
+
+
+def test_written_cache_tokens_are_charged_once():
+    """litellm issue 9812: charged as plain tokens and as written ones, 0.091311 USD instead of 0.054399."""
+    usage = new_usage(3 + 12304, 550, cache_creation=12304)
+    table = load_price_table(CONFIG_DIR / "prices.yaml")
+    assert table.unit_prices("anthropic", "claude-3-7-sonnet-20250219", NOW, usage["prompt_tokens"]) == SONNET
+    assert cost_microusd(usage, SONNET) == 54_399
+
+
+@given(counts, counts, counts, counts, counts)
+def test_each_token_is_priced_once(plain, cached, short, long, completion):
+    usage = new_usage(
+        plain + cached + short + long, completion, cached=cached, cache_creation=short + long, cache_creation_1h=long
+    )
+    parts = token_parts(usage)
+    assert (parts.plain, parts.cached, parts.created, parts.created_1h) == (plain, cached, short, long)
+    exact = plain * 3 + cached * Decimal("0.3") + short * Decimal("3.75") + long * 6 + completion * 15
+    assert abs(cost_microusd(usage, SONNET) - exact) <= Decimal("0.5")
+
+
+@given(*[st.integers(-10, 1_000)] * 5)
+def test_nonsense_of_a_provider_never_costs_less_than_nothing(prompt, cached, created, long, completion):
+    usage = new_usage(prompt, completion, cached=cached, cache_creation=created, cache_creation_1h=long)
+    parts = token_parts(usage)
+    assert min(parts.plain, parts.cached, parts.created, parts.created_1h, parts.completion) >= 0
+    assert parts.prompt == max(prompt, 0)
+    assert cost_microusd(usage, SONNET) >= 0
 
 
 @given(counts, counts, counts)
@@ -49,8 +84,8 @@ def test_published_prices_and_size_tiers():
 
 @pytest.mark.parametrize("provider", ["local", "offline"])
 def test_local_models_are_free(provider):
-    prices = load_price_table(CONFIG_DIR / "prices.yaml").unit_prices(provider, "anything", NOW, 10)
-    assert cost_microusd(new_usage(10_000, 10_000), prices) == 0
+    free = load_price_table(CONFIG_DIR / "prices.yaml").unit_prices(provider, "anything", NOW, 10)
+    assert cost_microusd(new_usage(10_000, 10_000), free) == 0
 
 
 def test_an_unknown_price_is_refused_or_has_the_default():

@@ -22,8 +22,11 @@ MATRIX = [
     ("usage.read", {"member", "service", "admin", "owner", "operator"}),
     ("key.write", {"admin", "owner", "operator"}),
     ("grant.write", {"admin", "owner", "operator"}),
+    ("limit.read", {"admin", "owner", "operator"}),
+    ("limit.write", {"admin", "owner", "operator"}),
     ("metrics.read", {"admin", "owner", "operator"}),
     ("microdao.write", {"operator"}),
+    ("platform.write", {"operator"}),
 ]
 
 

@@ -1,19 +1,32 @@
 """What every provider is to the gateway, and the plain data that passes between them."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from shared.errors import ApiError
 from shared.wire.chat import ChatRequest, Usage
+from shared.wire.embeddings import EmbeddingRequest
+
+OWN_FIELDS: Final = frozenset(
+    {"metadata", "agent_id", "microdao_id", "session_id", "channel_id", "stream", "stream_options"}
+)
+"""Fields of a request that say who it is for, or that we set ourselves. They never go to a provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quirks:
-    """How one OpenAI-compatible service differs from OpenAI."""
+    """How one service differs from others of its dialect.
+
+    ``reasoning_fields`` are the names under which it takes the reasoning of earlier answers back. ``max_tokens`` is
+    sent when the caller states no limit, to a service that demands one.
+    """
 
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     has_developer_role: bool = False
+    reasoning_fields: tuple[str, ...] = ()
+    takes_token_lists: bool = False
+    max_tokens: int = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +69,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of a streamed answer, in OpenAI's ``delta`` form; never empty."""
+    """A piece of a streamed answer, in OpenAI's ``delta`` form; never empty.
+
+    ``usage`` is what the provider says was used so far, where it tells before the end: an answer that breaks off or is
+    abandoned can then be accounted for by more than an estimate.
+    """
 
     delta: dict[str, Any]
     logprobs: Any = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +103,38 @@ class StreamReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """Embeddings, one per input and in its order, and what they used if the provider said so."""
+
+    vectors: list[list[float]]
+    usage: Usage | None = None
+
+
+TextEmbedder = Callable[[Sequence[str]], Awaitable[list[list[float]]]]
+"""What embeds texts in this process, given to the ``offline`` provider at start: one vector per text, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingDialect:
+    """The wire format of a provider's embeddings: two pure functions."""
+
+    to_upstream: Callable[[EmbeddingRequest, str, Endpoint, Quirks], UpstreamCall]
+    from_upstream: Callable[[bytes, EmbeddingRequest, Endpoint], Vectors]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """A provider's wire format: four pure functions."""
+    """A provider's wire format: four pure functions, and the embeddings of those that have any."""
 
     to_upstream: Callable[[ChatRequest, str, Endpoint, Quirks], UpstreamCall]
     from_upstream: Callable[[bytes, Endpoint], Answer]
     stream_from_upstream: Callable[[Endpoint], StreamReader]
     map_error: Callable[[UpstreamFailure, Endpoint], ApiError]
+    embeddings: EmbeddingDialect | None = None
 
 
 class Provider(Protocol):
-    """Something that answers chat requests."""
+    """Something that answers chat requests and may embed texts."""
 
     def resolve(self, model: str) -> str | None:
         """The provider's own name for a route's model; None while it cannot serve it."""
@@ -107,6 +146,10 @@ class Provider(Protocol):
 
     def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Delta | End, None]:
         """The answer in pieces, ``End`` last. Closing it early closes the upstream. Raises ApiError."""
+        ...
+
+    async def embed(self, request: EmbeddingRequest, model: str) -> Vectors:
+        """The vectors of the inputs. Raises ApiError; UnsupportedParameter where the provider has no such model."""
         ...
 
 

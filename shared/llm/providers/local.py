@@ -8,14 +8,18 @@ import orjson
 
 from shared.llm.http import HttpTransport
 from shared.llm.models import ANY_MODEL
-from shared.llm.providers.base import Answer, Delta, End, Endpoint, Quirks
+from shared.llm.providers.base import Answer, Delta, End, Endpoint, Quirks, Vectors
 from shared.llm.providers.openai_compatible import DIALECT
 from shared.llm.providers.remote import RemoteProvider
 from shared.wire.chat import ChatRequest
+from shared.wire.embeddings import EmbeddingRequest
 
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
 NOT_WANTED = "none"
 """``LOCAL_LLM_BASE_URL=none`` switches the search for a local server off."""
+
+LOCAL_QUIRKS = Quirks(reasoning_fields=("reasoning_content", "reasoning"))
+"""Each server reads the reasoning of earlier answers under its own name and passes over the other."""
 
 _PROBE_TIMEOUT_S = 0.2
 _LOOK_AGAIN_S = 30.0
@@ -32,7 +36,7 @@ class LocalProvider:
         self._models: list[str] = []
         self._look_at = 0.0
         endpoint = Endpoint(provider="local", base_url=base_url)
-        self._remote = RemoteProvider(endpoint=endpoint, dialect=DIALECT, quirks=Quirks(), transport=transport)
+        self._remote = RemoteProvider(endpoint=endpoint, dialect=DIALECT, quirks=LOCAL_QUIRKS, transport=transport)
 
     def resolve(self, model: str) -> str | None:
         """``*`` is the first model of the list; a server nobody configured must be there to count."""
@@ -50,6 +54,10 @@ class LocalProvider:
     def stream(self, request: ChatRequest, model: str) -> AsyncGenerator[Delta | End, None]:
         """The answer in pieces, ``End`` last. Raises ApiError."""
         return self._remote.stream(request, model)
+
+    async def embed(self, request: EmbeddingRequest, model: str) -> Vectors:
+        """The vectors of the inputs. Raises ApiError."""
+        return await self._remote.embed(request, model)
 
     def _known_models(self) -> list[str]:
         if not self._models and time.monotonic() >= self._look_at:

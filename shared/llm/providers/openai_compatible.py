@@ -3,42 +3,56 @@
 Source of the format: github.com/openai/openai-openapi, openapi.json, POST /chat/completions.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from shared.errors import UpstreamError
 from shared.ids import new_id
-from shared.llm.providers.base import Answer, CallNumbers, Delta, Dialect, End, Endpoint, Quirks, UpstreamCall
+from shared.llm.providers import openai_embeddings
+from shared.llm.providers.base import (
+    OWN_FIELDS,
+    Answer,
+    CallNumbers,
+    Delta,
+    Dialect,
+    EmbeddingDialect,
+    End,
+    Endpoint,
+    Quirks,
+    UpstreamCall,
+)
 from shared.llm.providers.openai_errors import map_error, map_event_error
-from shared.wire.chat import ChatRequest, Usage, new_usage
+from shared.llm.providers.openai_parts import parse, read_usage, upstream_call
+from shared.wire.chat import ChatRequest, Usage
 
-_OWN_FIELDS = {"metadata", "agent_id", "microdao_id", "session_id", "channel_id", "stream", "stream_options"}
-"""Fields of a request that say who it is for, or that we set ourselves. They never go to a provider."""
+_REASONING_FIELDS = ("reasoning_content", "reasoning")
+"""DeepSeek's name, which is ours, and that of vLLM 0.17 and later, Ollama and OpenRouter."""
+
+
+_FINISH_REASONS = {name: name for name in ("stop", "length", "tool_calls", "content_filter", "function_call")} | {
+    "insufficient_system_resource": "length"  # DeepSeek's, for an answer that it had to cut short
+}
 
 
 def to_upstream(request: ChatRequest, model: str, endpoint: Endpoint, quirks: Quirks) -> UpstreamCall:
     """The provider's request. Parameters that we do not know pass through as they came."""
-    body: dict[str, Any] = request.model_dump(exclude=_OWN_FIELDS, exclude_unset=True)
+    body: dict[str, Any] = request.model_dump(exclude=set(OWN_FIELDS), exclude_unset=True)
     body["model"] = model
     _apply_quirks(body, quirks)
     if request.stream:
         asked = request.stream_options.model_dump(exclude_unset=True) if request.stream_options else {}
         body |= {"stream": True, "stream_options": asked | {"include_usage": True}}
-    headers = {"content-type": "application/json"}
-    if endpoint.api_key:
-        headers["authorization"] = f"Bearer {endpoint.api_key}"
-    return UpstreamCall(url=f"{endpoint.base_url.rstrip('/')}/chat/completions", headers=headers, body=body)
+    return upstream_call("chat/completions", body, endpoint)
 
 
 def from_upstream(body: bytes, endpoint: Endpoint) -> Answer:
     """The provider's answer. Raises UpstreamError when it is not a chat completion."""
-    document = _parse(body, endpoint)
+    document = parse(body, endpoint)
     try:
         choice = document["choices"][0]
-        message = {name: value for name, value in choice["message"].items() if name != "role"}
-        message.setdefault("content", None)
+        message = {name: value for name, value in choice["message"].items() if name != "role" and value is not None}
+        message = {"content": None} | _with_one_reasoning(message)
         if calls := message.pop("tool_calls", None):
             message["tool_calls"] = [_whole_call(call) for call in calls]
     except (KeyError, IndexError, TypeError, AttributeError):
@@ -46,7 +60,7 @@ def from_upstream(body: bytes, endpoint: Endpoint) -> Answer:
     return Answer(
         message=message,
         finish_reason=_finish_reason(choice.get("finish_reason"), has_calls=bool(calls)),
-        usage=_usage(document.get("usage")),
+        usage=read_usage(document.get("usage")),
         logprobs=choice.get("logprobs"),
     )
 
@@ -67,10 +81,10 @@ class OpenAIStreamReader:
         if event.strip() == b"[DONE]":
             self.done = True
             return []
-        document = _parse(event, self._endpoint)
+        document = parse(event, self._endpoint)
         if error := document.get("error"):
             raise map_event_error(error, self._endpoint)
-        self._usage = _usage(document.get("usage")) or self._usage
+        self._usage = read_usage(document.get("usage")) or self._usage
         try:
             return self._deltas(document.get("choices") or [])
         except (KeyError, TypeError, AttributeError):
@@ -89,6 +103,7 @@ class OpenAIStreamReader:
         self._finish_reason = choice.get("finish_reason") or self._finish_reason
         delta = {name: value for name, value in (choice.get("delta") or {}).items() if value not in (None, "", [])}
         delta.pop("role", None)
+        delta = _with_one_reasoning(delta)
         calls = delta.pop("tool_calls", None) or []
         found = [Delta(delta, choice.get("logprobs"))] if delta else []
         return found + [Delta({"tool_calls": [part]}) for call in calls for part in self._call_parts(call)]
@@ -113,6 +128,9 @@ DIALECT = Dialect(
     from_upstream=from_upstream,
     stream_from_upstream=OpenAIStreamReader,
     map_error=map_error,
+    embeddings=EmbeddingDialect(
+        to_upstream=openai_embeddings.to_upstream, from_upstream=openai_embeddings.from_upstream
+    ),
 )
 
 
@@ -120,19 +138,20 @@ def _apply_quirks(body: dict[str, Any], quirks: Quirks) -> None:
     limits = [body.pop(name, None) for name in ("max_completion_tokens", "max_tokens")]
     if limit := next((value for value in limits if value is not None), None):
         body[quirks.max_tokens_field] = limit
-    if not quirks.has_developer_role:
-        for message in body["messages"]:
-            message["role"] = "system" if message["role"] == "developer" else message["role"]
+    for message in body["messages"]:
+        if message["role"] == "developer" and not quirks.has_developer_role:
+            message["role"] = "system"
+        message.pop("thinking_blocks", None)  # Anthropic's, from a turn that another route answered
+        reasoning = [message.pop(name, None) for name in _REASONING_FIELDS]
+        if kept := reasoning[0] or reasoning[1]:
+            message |= dict.fromkeys(quirks.reasoning_fields, kept)
 
 
-def _parse(body: bytes, endpoint: Endpoint) -> dict[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = None
-    if not isinstance(document, dict):
-        raise UpstreamError(f"{endpoint.provider} sent an answer that is not JSON")
-    return document
+def _with_one_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    """A message or delta with its reasoning under our name alone, whichever of the names it came by."""
+    found = [message[name] for name in _REASONING_FIELDS if isinstance(message.get(name), str)]
+    rest = {name: value for name, value in message.items() if name not in _REASONING_FIELDS}
+    return {"reasoning_content": found[0], **rest} if found else rest
 
 
 def _whole_call(call: dict[str, Any]) -> dict[str, Any]:
@@ -148,24 +167,7 @@ def _argument_text(arguments: Any) -> str:
 
 
 def _finish_reason(reason: str | None, *, has_calls: bool) -> str:
-    """Ollama and others say ``stop`` after tool calls; clients wait for ``tool_calls``."""
+    """Ollama and others say ``stop`` after tool calls; clients wait for ``tool_calls``. Unknown words are ``stop``."""
     if has_calls and reason in (None, "stop"):
         return "tool_calls"
-    return reason or "stop"
-
-
-def _usage(document: Any) -> Usage | None:
-    """The usage record; ``prompt_cache_hit_tokens`` is DeepSeek's name for cached tokens."""
-    if not isinstance(document, Mapping) or not isinstance(document.get("prompt_tokens"), int):
-        return None
-    prompt = _count(document, "prompt_tokens")
-    completion = _count(document, "completion_tokens")
-    cached = _count(document.get("prompt_tokens_details"), "cached_tokens")
-    cached = cached or _count(document, "prompt_cache_hit_tokens")
-    reasoning = _count(document.get("completion_tokens_details"), "reasoning_tokens")
-    return new_usage(prompt, completion, cached=min(cached, prompt), reasoning=min(reasoning, completion))
-
-
-def _count(document: Any, name: str) -> int:
-    value = document.get(name) if isinstance(document, Mapping) else None
-    return max(0, value) if isinstance(value, int) else 0
+    return _FINISH_REASONS.get(reason or "stop", "stop")

@@ -3,24 +3,31 @@
 from collections.abc import Callable
 
 from shared.llm.http import HttpTransport
-from shared.llm.providers.base import Endpoint, Provider, Quirks
+from shared.llm.providers import anthropic, openai_compatible
+from shared.llm.providers.base import Endpoint, Provider, Quirks, TextEmbedder
 from shared.llm.providers.local import NOT_WANTED, LocalProvider, local_base_url
-from shared.llm.providers.offline import OfflineProvider
-from shared.llm.providers.openai_compatible import DIALECT
+from shared.llm.providers.offline.provider import OfflineProvider
 from shared.llm.providers.remote import RemoteProvider
 from shared.settings import VARIABLES, Settings
 
-OPENAI_QUIRKS = Quirks(max_tokens_field="max_completion_tokens", has_developer_role=True)
-DEEPSEEK_QUIRKS = Quirks(max_tokens_field="max_tokens", has_developer_role=False)
+OPENAI_QUIRKS = Quirks(max_tokens_field="max_completion_tokens", has_developer_role=True, takes_token_lists=True)
+DEEPSEEK_QUIRKS = Quirks(reasoning_fields=("reasoning_content",))
 
 
-def open_providers(settings: Settings, transport: HttpTransport) -> dict[str, Provider]:
-    """Every provider that is set up. ``offline`` always is."""
-    providers: dict[str, Provider] = {"offline": OfflineProvider()}
-    for name, quirks in (("openai", OPENAI_QUIRKS), ("deepseek", DEEPSEEK_QUIRKS)):
+def open_providers(
+    settings: Settings, transport: HttpTransport, embedder: TextEmbedder | None = None
+) -> dict[str, Provider]:
+    """Every provider that is set up. ``offline`` always is; it embeds with ``embedder``."""
+    providers: dict[str, Provider] = {"offline": OfflineProvider(embedder)}
+    services = (
+        ("openai", openai_compatible.DIALECT, OPENAI_QUIRKS),
+        ("deepseek", openai_compatible.DIALECT, DEEPSEEK_QUIRKS),
+        ("anthropic", anthropic.DIALECT, Quirks(max_tokens=settings.llm_default_completion_tokens)),
+    )
+    for name, dialect, quirks in services:
         endpoint = _endpoint(name, settings)
         if endpoint.api_key:
-            providers[name] = RemoteProvider(endpoint=endpoint, dialect=DIALECT, quirks=quirks, transport=transport)
+            providers[name] = RemoteProvider(endpoint=endpoint, dialect=dialect, quirks=quirks, transport=transport)
     configured = settings.local_llm_base_url
     if configured != NOT_WANTED and (configured or settings.profile == "dev"):
         url = local_base_url(configured)

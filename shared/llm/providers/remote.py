@@ -4,9 +4,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from shared.errors import UnsupportedParameter
 from shared.llm.http import HttpTransport, UpstreamRefused
-from shared.llm.providers.base import Answer, Delta, Dialect, End, Endpoint, Quirks
+from shared.llm.providers.base import Answer, Delta, Dialect, End, Endpoint, Quirks, Vectors
 from shared.wire.chat import ChatRequest
+from shared.wire.embeddings import EmbeddingRequest
 from shared.wire.sse import SseDecoder
 
 
@@ -50,3 +52,15 @@ class RemoteProvider:
         except UpstreamRefused as refused:
             raise self.dialect.map_error(refused.failure, self.endpoint) from None
         yield reader.end()
+
+    async def embed(self, request: EmbeddingRequest, model: str) -> Vectors:
+        """The vectors of the inputs. Raises ApiError."""
+        embeddings = self.dialect.embeddings
+        if embeddings is None:
+            raise UnsupportedParameter(f"{self.endpoint.provider} has no embeddings", param="model")
+        call = embeddings.to_upstream(request, model, self.endpoint, self.quirks)
+        try:
+            body = await self.transport.post(call, self.endpoint)
+        except UpstreamRefused as refused:
+            raise self.dialect.map_error(refused.failure, self.endpoint) from None
+        return embeddings.from_upstream(body, request, self.endpoint)

@@ -6,7 +6,7 @@ from shared.db.database import Connection
 from shared.tools.builtin.documents import search_docs
 from shared.tools.builtin.math import calculate
 from shared.tools.builtin.projects import create_project, list_projects
-from shared.tools.builtin.tasks import create_task
+from shared.tools.builtin.tasks import create_task, list_tasks
 from shared.tools.model import Invocation
 
 
@@ -20,6 +20,7 @@ BUILTINS: dict[str, Builtin] = {
     "math": calculate,
     "projects.list": list_projects,
     "project.create": create_project,
+    "tasks.list": list_tasks,
     "task.create": create_task,
     "search_docs": search_docs,
 }

@@ -57,9 +57,24 @@ async def insert_task(
     )
 
 
+async def list_tasks(connection: Connection, *, project_id: str | None, state: str | None, limit: int) -> list[Row]:
+    """Tasks, newest first, of one project and in one state where given, with the number of all that fit."""
+    return await fetch_all(
+        connection,
+        "SELECT task.id, title, task.description, state, project.name AS project, task.created_by, task.created_at,"
+        " count(*) OVER () AS total"
+        " FROM task LEFT JOIN project ON project.id = task.project_id"
+        " WHERE (%(project_id)s::text IS NULL OR task.project_id = %(project_id)s)"
+        " AND (%(state)s::text IS NULL OR state = %(state)s)"
+        " ORDER BY task.id DESC LIMIT %(limit)s",
+        {"project_id": project_id, "state": state, "limit": limit},
+    )
+
+
 async def search_documents(connection: Connection, query: str, limit: int) -> list[Row]:
     """Documents that hold any word of the query, best first; a word weighs more the fewer documents hold it.
 
+    ``matched`` names the words of the query that a document holds, so that a reader can tell a fit from a chance hit.
     The weight is BM25's inverse document frequency (Robertson and Zaragoza, The Probabilistic Relevance Framework).
     """
     return await fetch_all(
@@ -68,13 +83,14 @@ async def search_documents(connection: Connection, query: str, limit: int) -> li
         "  SELECT lexeme, ('''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || '''')::tsquery AS query"
         "  FROM unnest(to_tsvector('simple', %(query)s))"
         "), hit AS ("
-        "  SELECT document.id, ts_rank(document.lexemes, word.query) AS rank,"
+        "  SELECT document.id, word.lexeme, ts_rank(document.lexemes, word.query) AS rank,"
         "   count(*) OVER (PARTITION BY word.lexeme) AS holders, (SELECT count(*) FROM document) AS total"
         "  FROM word JOIN document ON document.lexemes @@ word.query"
         "), best AS ("
-        "  SELECT id, sum(rank * ln(1 + (total - holders + 0.5) / (holders + 0.5))) AS score"
+        "  SELECT id, sum(rank * ln(1 + (total - holders + 0.5) / (holders + 0.5))) AS score,"
+        "   array_agg(lexeme ORDER BY lexeme) AS matched"
         "  FROM hit GROUP BY id ORDER BY score DESC, id LIMIT %(limit)s"
-        ") SELECT id, title, source, score, ts_headline('simple', body,"
+        ") SELECT id, title, source, score, matched, ts_headline('simple', body,"
         "  (SELECT string_agg(query::text, ' | ')::tsquery FROM word), %(snippet)s) AS snippet"
         " FROM best JOIN document USING (id) ORDER BY score DESC, id",
         {"query": query, "limit": limit, "snippet": _SNIPPET},

@@ -1,0 +1,1 @@
+"""The built-in ``offline`` provider: rules instead of a language model."""
