@@ -12,7 +12,7 @@ from shared.llm.caller import Caller, CallReport, ClientHints
 from shared.wire.chat import ChatRequest
 
 
-def _client_hints(request: Request) -> ClientHints:
+async def _client_hints(request: Request) -> ClientHints:
     """From the headers that OpenAI's clients send (openai-python, ``_base_client.py``); nonsense counts as silence."""
     return ClientHints(
         patience_s=_number(request.headers.get("x-stainless-read-timeout")),
