@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import orjson
 
@@ -98,7 +99,9 @@ def _function_error(body: bytes) -> _Answer:
 
 
 def _service_error(status: str, code: str, message: str) -> _Answer:
-    return _Answer(status, orjson.dumps({"Type": "Service", "Message": message}), (("x-amzn-ErrorType", code),))
+    """The service itself failed. Without a request id the engine's interpreter could not report it to a Retry."""
+    body = orjson.dumps({"Type": "Service", "Message": message})
+    return _Answer(status, body, (("x-amzn-ErrorType", code), ("x-amzn-RequestId", str(uuid4()))))
 
 
 def _respond(start_response: StartResponse, answer: _Answer) -> Iterable[bytes]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from shared.tools.toolbox import Toolbox
     from shared.usage.meter import Meter
 
+_READY_WITHIN_S = 2.0
+
 
 class Services:
     """Everything a function may need, each part made when it is first asked for."""
@@ -43,7 +45,11 @@ class Services:
     @cached_property
     def database(self) -> Database:
         """The pool."""
-        return Database(self.settings.database_url, max_size=self.settings.database_pool_size)
+        return Database(
+            self.settings.database_url,
+            max_size=self.settings.database_pool_size,
+            timeout_s=self.settings.database_timeout_s,
+        )
 
     @cached_property
     def aws(self) -> Aws:
@@ -178,8 +184,7 @@ class Services:
     async def missing(self) -> list[str]:
         """What is down or behind: ``database``, ``migrations``. Empty when ready."""
         try:
-            async with self.database.system() as connection:
-                return ["migrations"] if await missing_migrations(connection) else []
+            return ["migrations"] if await missing_migrations(self.database, _READY_WITHIN_S) else []
         except ApiError:
             return ["database"]
 
@@ -191,8 +196,8 @@ class Services:
         return [name for name, ok in zip(asked, answers, strict=True) if not ok]
 
     async def close(self) -> None:
-        """Send what is left, then release every client that was made."""
-        for name in ("outbox", "gateway", "database"):
+        """Let turns and calls do their books, send what is left, then release every client that was made."""
+        for name in ("agents", "gateway", "outbox", "database"):
             if name in self.__dict__:
                 await getattr(self, name).close()
 

@@ -33,6 +33,7 @@ class Settings:
     database_url: str = ""
     database_migration_url: str = ""
     database_pool_size: int = 8
+    database_timeout_s: float = 10.0
     aws_endpoint_url: str = ""
     aws_region: str = "eu-central-1"
     tool_queue_url: str = ""
@@ -79,6 +80,7 @@ VARIABLES: dict[str, str] = {
     "database_url": "DATABASE_URL",
     "database_migration_url": "DATABASE_MIGRATION_URL",
     "database_pool_size": "DATABASE_POOL_SIZE",
+    "database_timeout_s": "DATABASE_TIMEOUT_S",
     "aws_endpoint_url": "AWS_ENDPOINT_URL",
     "aws_region": "AWS_REGION",
     "tool_queue_url": "TOOL_QUEUE_URL",
@@ -162,6 +164,7 @@ def _check_ranges(settings: Settings) -> None:
         raise SettingError(f"PORT must be between 1 and 65535; it is {settings.port}")
     for name in (
         "database_pool_size",
+        "database_timeout_s",
         "max_body_bytes",
         "llm_timeout_s",
         "llm_deadline_s",

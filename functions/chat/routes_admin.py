@@ -9,8 +9,7 @@ from pydantic import Field
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.schemas import ERRORS, Accepted, AgentView, Body, View
-from shared.errors import Unauthorized
-from shared.policy.principal import Principal
+from shared.policy.keys import check_may_manage
 from shared.policy.roles import Role
 
 router = APIRouter(prefix="/admin", route_class=JsonRoute, responses=ERRORS, tags=["Administration"])
@@ -147,7 +146,7 @@ async def create_key(body: KeyBody, services: ServicesDep, principal: PrincipalD
     """The key is shown once. Nobody can give a role above their own."""
     principal = within(principal, body.microdao_id)
     permit(principal, "key.write")
-    _check_roles(principal, body.roles)
+    check_may_manage(principal, body.roles)
     key = await services.keys.create(principal.microdao_id, body.roles, body.name)
     return NewKeyView(
         id=key.id, key=key.secret, microdao_id=principal.microdao_id, roles=list(body.roles), name=body.name
@@ -173,15 +172,8 @@ async def list_keys(
 async def revoke_key(
     key_id: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> Accepted:
-    """At once, everywhere."""
+    """At once, everywhere. Nobody can revoke a key with a role above their own."""
     principal = within(principal, microdao_id)
     permit(principal, "key.write", "Key", key_id)
-    await services.keys.revoke(principal.microdao_id, key_id)
+    await services.keys.revoke(principal.microdao_id, key_id, by=principal)
     return Accepted()
-
-
-def _check_roles(principal: Principal, roles: list[Role]) -> None:
-    if "operator" in roles and not principal.is_operator:
-        raise Unauthorized("only an operator may create an operator's key")
-    if "owner" in roles and not principal.roles & {"owner", "operator"}:
-        raise Unauthorized("only an owner may create an owner's key")

@@ -1,5 +1,6 @@
 """Is it up, is it ready, how is it doing."""
 
+import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Request
@@ -32,7 +33,8 @@ async def healthz() -> dict[str, str]:
 )
 async def readyz(services: ServicesDep, response: Response) -> ReadinessView:
     """200 when database, migrations, engine and workers are up; 503 names what is missing."""
-    missing = [*await services.missing(), *await services.missing_neighbours()]
+    own, neighbours = await asyncio.gather(services.missing(), services.missing_neighbours())
+    missing = [*own, *neighbours]
     if missing:
         response.status_code = 503
     return ReadinessView(status="unready" if missing else "ready", missing=missing)
@@ -40,7 +42,7 @@ async def readyz(services: ServicesDep, response: Response) -> ReadinessView:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(request: Request, principal: PrincipalDep) -> Response:
-    """Text format; takes an admin's key."""
+    """Text format; takes an operator's key: the figures are of every tenant."""
     permit(principal, "metrics.read")
     registry: Metrics = request.app.state.metrics
     return Response(registry.render(), media_type="text/plain; version=0.0.4")

@@ -34,11 +34,16 @@ async def _run_step(services: Services, task_token: str, job: dict[str, Any]) ->
 
 
 async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
-    """``{"task": "sweep"}``: send again what nobody acted on for a minute, or with ``lost_queue`` everything."""
+    """``{"task": "sweep"}``: send again what nobody acted on for a minute, or with ``lost_queue`` everything.
+
+    Sessions whose process died in a turn are failed.
+    """
     if event.get("task") != "sweep":
         raise ValueError("tool_executor knows the task 'sweep' only")
     older_than_s = 0.0 if event.get("lost_queue") else SWEEP_AFTER_S
-    return {"requeued": await services.outbox.sweep("tool", older_than_s=older_than_s)}
+    requeued = await services.outbox.sweep("tool", older_than_s=older_than_s)
+    await services.agents.sweep()
+    return {"requeued": requeued}
 
 
 app = QueueFunction("tool_executor", open_services, on_batch=each_message(run_message), on_direct=run_task)

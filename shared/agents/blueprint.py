@@ -60,7 +60,7 @@ class BlueprintDefinition(BaseModel):
     for so many seconds, at no cost.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # instructions must not reach logs
     code: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
     name: str = Field(min_length=1, max_length=200)
     description: str = Field(default="", max_length=4000)

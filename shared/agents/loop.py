@@ -1,16 +1,18 @@
 """The agent loop: ask the model, run the tools it calls, ask again, until it answers in words."""
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 
 from shared.agents.prompt import build_messages
-from shared.agents.sessions import Session, Sessions
+from shared.agents.sessions import Session, Sessions, check_history
 from shared.agents.turn import TextDelta, ToolUse, TurnResult
-from shared.errors import ApiError
+from shared.errors import ApiError, ContextLengthExceeded
 from shared.llm.caller import Caller
 from shared.llm.gateway import Gateway
 from shared.policy.principal import agent_principal
@@ -78,6 +80,7 @@ class AgentLoop:
             history.extend(produced)
 
     def _request(self, history: list[dict[str, Any]], result: TurnResult) -> ChatRequest:
+        check_history(history)
         specs = [*map(_tool_spec, self._tools.values()), *(spec.model_dump() for spec in self._work.client_tools)]
         body: dict[str, Any] = {
             "model": self._definition.model,
@@ -91,7 +94,7 @@ class AgentLoop:
         if specs:
             body["tools"] = specs
             body["tool_choice"] = "none" if self._is_exhausted(result) else "auto"
-        return ChatRequest.model_validate(body)
+        return _checked(body)
 
     def _is_exhausted(self, result: TurnResult) -> bool:
         """The last permitted call must answer in words."""
@@ -132,6 +135,17 @@ class AgentLoop:
         return await self._toolbox.execute(agent_principal(agent.agent_id, agent.microdao_id), request)
 
 
+def _checked(body: dict[str, Any]) -> ChatRequest:
+    """The request. Raises ContextLengthExceeded for what was said in the session and no request may hold."""
+    try:
+        return ChatRequest.model_validate(body)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    # Raised out here: the cause quotes what was said, and must not be logged with it.
+    where = ".".join(map(str, fault["loc"]))
+    raise ContextLengthExceeded(f"the session cannot go on ({where}: {fault['msg']}); start a new session")
+
+
 def _tool_spec(tool: Tool) -> dict[str, Any]:
     function = {"name": tool.function_name, "description": tool.description, "parameters": tool.parameters}
     return {"type": "function", "function": function}
@@ -152,4 +166,9 @@ def _shown(outcome: ToolOutcome) -> Any:
 
 
 def _tool_reply(call: dict[str, Any], result: Any) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": call["id"], "content": orjson.dumps(result).decode()}
+    return {"role": "tool", "tool_call_id": call["id"], "content": _as_json(result)}
+
+
+def _as_json(result: Any) -> str:
+    """JSON of any result: orjson is strict about numbers, and a tool may give one of more than 64 bits."""
+    return json.dumps(result, ensure_ascii=False, separators=(",", ":"))

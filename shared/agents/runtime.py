@@ -7,8 +7,9 @@ from contextlib import aclosing
 from shared.agents import seed, store
 from shared.agents.loop import AgentLoop, LoopInput
 from shared.agents.prompt import last_user_text, text_of
-from shared.agents.sessions import SESSION_PREFIX, Session, Sessions
+from shared.agents.sessions import SESSION_PREFIX, Session, Sessions, lost
 from shared.agents.turn import MemoryUse, TurnEvent, TurnResult
+from shared.agents.turns import HEARTBEAT_S, Turns
 from shared.db.database import Database, Row
 from shared.errors import ApiError
 from shared.llm.gateway import Gateway
@@ -31,12 +32,21 @@ _OVERRIDES = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "re
 class AgentRuntime:
     """The one entry for conversations with agents."""
 
-    def __init__(self, database: Database, gateway: Gateway, memory: Memory, toolbox: Toolbox) -> None:
+    def __init__(
+        self,
+        database: Database,
+        gateway: Gateway,
+        memory: Memory,
+        toolbox: Toolbox,
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
         self._database = database
         self._gateway = gateway
         self._memory = memory
         self._toolbox = toolbox
         self.sessions = Sessions(database)
+        self._turns = Turns(self.sessions, heartbeat_s)
 
     async def open_session(self, principal: Principal, request: ChatRequest) -> Session | None:
         """The session that answers this request; None when ``model`` is no agent's (a logical model, or unknown)."""
@@ -55,23 +65,39 @@ class AgentRuntime:
     async def run(
         self, principal: Principal, session: Session, request: ChatRequest
     ) -> AsyncGenerator[TurnEvent, None]:
-        """Answer: text and tool runs as they come, the TurnResult last. Closing the iterator cancels the turn."""
+        """Answer: text and tool runs as they come, the TurnResult last. Closing the iterator cancels the turn.
+
+        Raises IllegalState when the session was given up or taken over meanwhile; the answer is then not kept.
+        """
         result = TurnResult(session.id, session.agent.agent_id)
         state = "CANCELLED"
         with correlated(session.id):
-            try:
-                loop = await self._prepare(principal, session, request, result)
-                async with aclosing(loop.run(result)) as events:
-                    async for event in events:
-                        yield event
-                state = "COMPLETED"
-            except Exception:
-                state = "FAILED"
-                raise
-            finally:
-                # A client that left cancels this task; what was said must still be kept.
-                await asyncio.shield(self._finish(session, result, state))
+            async with self._turns.alive(session):
+                try:
+                    loop = await self._prepare(principal, session, request, result)
+                    async with aclosing(loop.run(result)) as events:
+                        async for event in events:
+                            yield event
+                    state = "COMPLETED"
+                except Exception:
+                    state = "FAILED"
+                    raise
+                finally:
+                    is_kept = await self._turns.finish(self._finish(session, result, state))
+            if not is_kept:
+                raise lost(session)
             yield result
+
+    async def sweep(self) -> int:
+        """Fail the sessions whose process died in a turn; how many."""
+        failed = await self.sessions.sweep()
+        if failed:
+            _log.warning("sessions were left by their process", sessions=failed)
+        return failed
+
+    async def close(self) -> None:
+        """Wait a little for the turns under way, so that what was said and spent is written."""
+        await self._turns.close()
 
     async def seed(self, microdao_id: str) -> None:
         """Give a microDAO the blueprints and tools that every one starts with."""
@@ -115,8 +141,8 @@ class AgentRuntime:
         return [tool for tool in granted if tool.name in wanted]
 
     async def _recall(self, session: Session, result: TurnResult) -> list[str]:
-        question = last_user_text(session.history)
-        if not question.strip():
+        question = last_user_text(session.history).strip()
+        if not question:
             return []
         found = await self._memory.query(
             MemoryQuery(
@@ -124,16 +150,18 @@ class AgentRuntime:
                 agent_id=session.agent.agent_id,
                 query=question[:4000],
                 k=_RECALLED,
+                with_content=False,
             )
         )
         useful = [one for one in found if one.score >= _RECALL_FLOOR and one.session_id != session.id]
         result.memories = [MemoryUse(one.id, round(one.score, 4)) for one in useful]
         return [one.text for one in useful]
 
-    async def _finish(self, session: Session, result: TurnResult, state: str) -> None:
+    async def _finish(self, session: Session, result: TurnResult, state: str) -> bool:
+        """Write down how the turn ended; False when it lost its session, which then is not touched."""
         reply = result.reply
         said = text_of(reply) if reply else None
-        await self.sessions.finish(
+        is_kept = await self.sessions.finish(
             session,
             state=state,
             iterations=result.iterations,
@@ -141,8 +169,9 @@ class AgentRuntime:
             reply=reply,
             result=said,
         )
-        if said and state == "COMPLETED":
+        if is_kept and said and state == "COMPLETED":
             await self._remember(session, said)
+        return is_kept
 
     async def _remember(self, session: Session, said: str) -> None:
         """Keep the exchange. What was recalled is not part of it, so memory never feeds on itself."""

@@ -6,14 +6,18 @@ from typing import Any
 from shared.agents import store
 from shared.agents.blueprint import BlueprintDefinition
 from shared.agents.prompt import unseen_messages
-from shared.db.database import Connection, Database, Row
-from shared.errors import IllegalState, ModelNotFound, NotFound
+from shared.db.database import Database, Row
+from shared.errors import ContextLengthExceeded, IllegalState, ModelNotFound, NotFound
 from shared.ids import new_id
 from shared.wire.chat import ChatMetadata
 
 SESSION_PREFIX = "sess_"
-_STALE_AFTER_S = 180.0
+MAX_HISTORY = 2047
+"""A chat request takes 2048 messages; the first is the agent's own."""
+_STALE_AFTER_S = 60.0
 """A turn that has not been heard of for this long died with its process; the session may go on."""
+_FAILED_AFTER_S = 120.0
+"""A session whose turn has not been heard of for this long, and that nobody went on with, has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,15 @@ class Agent:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session that is answering: its agent and the history so far, new messages included."""
+    """A session that is answering: its agent and the history so far, new messages included.
+
+    ``turn_id`` is this answer's; the session is written to only while it is there.
+    """
 
     id: str
     agent: Agent
     channel_id: str | None
+    turn_id: str
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -46,18 +54,18 @@ class Sessions:
 
     async def resolve_agent(self, microdao_id: str, model: str, metadata: ChatMetadata) -> Agent | None:
         """The agent that ``model`` (a blueprint code or ``auto``) and the metadata name; None when it is no agent's."""
-        async with self._database.tenant(microdao_id) as connection:
-            if metadata.agent_id:
-                row = await store.find_agent(connection, metadata.agent_id)
-                if row is None:
-                    raise NotFound(f"no agent {metadata.agent_id!r} in this microDAO", param="metadata.agent_id")
-                return _agent(microdao_id, row) if model in ("auto", row["definition"]["code"]) else None
-            row = await _by_model(connection, model)
-        return _agent(microdao_id, row) if row else None
+        if not metadata.agent_id:
+            row = await store.find_agent_by_model(self._database, microdao_id, model)
+            return _agent(microdao_id, row) if row else None
+        row = await store.find_agent(self._database, microdao_id, metadata.agent_id)
+        if row is None:
+            raise NotFound(f"no agent {metadata.agent_id!r} in this microDAO", param="metadata.agent_id")
+        return _agent(microdao_id, row) if model in ("auto", row["definition"]["code"]) else None
 
     async def open(self, agent: Agent, channel_id: str | None, messages: list[dict[str, Any]]) -> Session:
-        """Start a session whose history is the messages sent."""
-        session = Session(new_id("sess"), agent, channel_id, messages)
+        """Start a session whose history is the messages sent. Raises ContextLengthExceeded."""
+        check_history(messages)
+        session = Session(new_id("sess"), agent, channel_id, new_id("turn"), messages)
         async with self._database.tenant(agent.microdao_id) as connection:
             await store.insert_session(
                 connection,
@@ -67,28 +75,46 @@ class Sessions:
                 blueprint_id=agent.blueprint_id,
                 blueprint_version=agent.version,
                 channel_id=channel_id,
+                turn_id=session.turn_id,
             )
             await store.append_messages(connection, agent.microdao_id, session.id, messages)
         return session
 
     async def resume(self, microdao_id: str, session_id: str, messages: list[dict[str, Any]]) -> Session:
-        """Go on with a session. Raises ModelNotFound, or IllegalState while it answers another request."""
+        """Go on with a session.
+
+        Raises ModelNotFound, IllegalState while it answers another request, or ContextLengthExceeded.
+        """
+        turn_id = new_id("turn")
         async with self._database.tenant(microdao_id) as connection:
             row = await store.find_session(connection, session_id)
             if row is None:
                 raise ModelNotFound(f"The session '{session_id}' does not exist.", param="model")
-            if not await store.occupy_session(connection, session_id, _STALE_AFTER_S):
+            if not await store.occupy_session(connection, session_id, turn_id, _STALE_AFTER_S):
                 raise IllegalState(f"session {session_id} is answering another request; wait for it")
             stored = await store.list_messages(connection, session_id)
             added = unseen_messages(stored, messages)
+            check_history([*stored, *added])
             await store.append_messages(connection, microdao_id, session_id, added)
         agent_row = {**row, "version": row["blueprint_version"]}
-        return Session(session_id, _agent(microdao_id, agent_row), row["channel_id"], [*stored, *added])
+        return Session(session_id, _agent(microdao_id, agent_row), row["channel_id"], turn_id, [*stored, *added])
 
     async def append(self, session: Session, messages: list[dict[str, Any]]) -> None:
-        """Keep what the turn produced so far."""
+        """Keep what the turn produced so far. Raises IllegalState when another request took the session over."""
         async with self._database.tenant(session.agent.microdao_id) as connection:
+            if not await store.renew_session(connection, session.id, session.turn_id):
+                raise lost(session)
             await store.append_messages(connection, session.agent.microdao_id, session.id, messages)
+
+    async def keep_alive(self, session: Session) -> bool:
+        """Say that the turn still runs; False when it lost the session."""
+        async with self._database.tenant(session.agent.microdao_id) as connection:
+            return await store.renew_session(connection, session.id, session.turn_id)
+
+    async def sweep(self) -> int:
+        """Fail the sessions whose process died in a turn; how many."""
+        async with self._database.system() as connection:
+            return await store.fail_silent_sessions(connection, _FAILED_AFTER_S)
 
     async def finish(
         self,
@@ -99,9 +125,14 @@ class Sessions:
         cost_microusd: int,
         reply: dict[str, Any] | None,
         result: str | None,
-    ) -> None:
-        """End the turn in one transaction: the last message and the session's figures."""
+    ) -> bool:
+        """End the turn in one transaction: the last message and the session's figures.
+
+        False, and nothing is written, when the turn lost the session.
+        """
         async with self._database.tenant(session.agent.microdao_id) as connection:
+            if not await store.renew_session(connection, session.id, session.turn_id):
+                return False
             if reply:
                 await store.append_messages(connection, session.agent.microdao_id, session.id, [reply])
             await store.release_session(
@@ -112,6 +143,7 @@ class Sessions:
                 cost_microusd=cost_microusd,
                 result=result,
             )
+        return True
 
     async def state(self, microdao_id: str, session_id: str) -> tuple[Row, list[dict[str, Any]]]:
         """The session's row and messages. Raises NotFound."""
@@ -127,10 +159,19 @@ class Sessions:
             return await store.list_sessions(connection, before, limit), await store.count_sessions(connection)
 
 
-async def _by_model(connection: Connection, model: str) -> Row | None:
-    if model == "auto":
-        return await store.find_first_agent(connection)
-    return await store.find_agent_by_blueprint(connection, model)
+def check_history(history: list[dict[str, Any]]) -> None:
+    """Raises ContextLengthExceeded for more messages than a request to a model may have."""
+    if len(history) > MAX_HISTORY:
+        raise ContextLengthExceeded(
+            f"the conversation has {len(history)} messages, and an agent takes at most {MAX_HISTORY}; "
+            "start a new session",
+            param="messages",
+        )
+
+
+def lost(session: Session) -> IllegalState:
+    """The refusal of a turn whose session was taken over or swept."""
+    return IllegalState(f"session {session.id} fell silent and was given up or taken over; send the message again")
 
 
 def _agent(microdao_id: str, row: Row) -> Agent:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
-from shared.db.database import Connection, Row, fetch_all, fetch_one
+from shared.db.database import Connection, Database, Row, fetch_all, fetch_one
 
 _AGENT = """
 SELECT agent.agent_id, agent.name AS agent_name, blueprint.id AS blueprint_id, version.version, version.definition
@@ -14,23 +14,21 @@ JOIN blueprint_version version ON version.blueprint_id = blueprint.id AND versio
 """
 
 
-async def find_agent(connection: Connection, agent_id: str) -> Row | None:
-    """The agent with its active blueprint version."""
-    return await fetch_one(connection, f"{_AGENT} WHERE agent.agent_id = %s", (agent_id,))
+async def find_agent(database: Database, microdao_id: str, agent_id: str) -> Row | None:
+    """The agent with its active blueprint version, in one round trip."""
+    rows = await database.run(f"{_AGENT} WHERE agent.agent_id = %s", (agent_id,), microdao_id=microdao_id)
+    return rows[0] if rows else None
 
 
-async def find_agent_by_blueprint(connection: Connection, code: str) -> Row | None:
-    """The first agent that is bound to this blueprint."""
-    return await fetch_one(
-        connection,
-        f"{_AGENT} WHERE blueprint.code = %s ORDER BY agent.created_at, agent.agent_id LIMIT 1",
-        (code,),
+async def find_agent_by_model(database: Database, microdao_id: str, model: str) -> Row | None:
+    """The first agent bound to this blueprint, or for ``auto`` the microDAO's oldest, in one round trip."""
+    rows = await database.run(
+        f"{_AGENT} WHERE blueprint.code = %(model)s OR %(model)s = 'auto'"
+        " ORDER BY agent.created_at, agent.agent_id LIMIT 1",
+        {"model": model},
+        microdao_id=microdao_id,
     )
-
-
-async def find_first_agent(connection: Connection) -> Row | None:
-    """The microDAO's oldest agent: who answers for `auto`."""
-    return await fetch_one(connection, f"{_AGENT} ORDER BY agent.created_at, agent.agent_id LIMIT 1")
+    return rows[0] if rows else None
 
 
 async def list_agents(connection: Connection, after: str, limit: int) -> list[Row]:
@@ -101,22 +99,33 @@ async def insert_session(
     blueprint_id: str,
     blueprint_version: int,
     channel_id: str | None,
+    turn_id: str,
 ) -> None:
     """Open a session that is answering its first request."""
     await connection.execute(
-        "INSERT INTO session (id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id, state)"
-        " VALUES (%s, %s, %s, %s, %s, %s, 'RUNNING')",
-        (session_id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id),
+        "INSERT INTO session (id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id, turn_id, state)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, 'RUNNING')",
+        (session_id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id, turn_id),
     )
 
 
-async def occupy_session(connection: Connection, session_id: str, stale_after_s: float) -> bool:
+async def occupy_session(connection: Connection, session_id: str, turn_id: str, stale_after_s: float) -> bool:
     """Begin a turn: False while another request is being answered (one that fell silent is taken over)."""
     row = await fetch_one(
         connection,
-        "UPDATE session SET state = 'RUNNING', updated_at = now() WHERE id = %s"
+        "UPDATE session SET state = 'RUNNING', turn_id = %s, updated_at = now() WHERE id = %s"
         " AND (state <> 'RUNNING' OR updated_at < now() - make_interval(secs => %s)) RETURNING id",
-        (session_id, stale_after_s),
+        (turn_id, session_id, stale_after_s),
+    )
+    return row is not None
+
+
+async def renew_session(connection: Connection, session_id: str, turn_id: str) -> bool:
+    """Say that the turn lives, and lock its session for this transaction; False when it lost the session."""
+    row = await fetch_one(
+        connection,
+        "UPDATE session SET updated_at = now() WHERE id = %s AND turn_id = %s RETURNING id",
+        (session_id, turn_id),
     )
     return row is not None
 
@@ -124,12 +133,23 @@ async def occupy_session(connection: Connection, session_id: str, stale_after_s:
 async def release_session(
     connection: Connection, session_id: str, *, state: str, iterations: int, cost_microusd: int, result: str | None
 ) -> None:
-    """End a turn and add up what it took."""
+    """End the turn that has the session, and add up what it took."""
     await connection.execute(
         "UPDATE session SET state = %s, iteration = iteration + %s, cost_microusd = cost_microusd + %s,"
-        " result = coalesce(%s, result), updated_at = now() WHERE id = %s",
+        " result = coalesce(%s, result), turn_id = NULL, updated_at = now() WHERE id = %s",
         (state, iterations, cost_microusd, result, session_id),
     )
+
+
+async def fail_silent_sessions(connection: Connection, silent_for_s: float) -> int:
+    """End the turns that were not heard of for so long; how many (system role)."""
+    cursor = await connection.execute(
+        "UPDATE session SET state = 'FAILED', turn_id = NULL, updated_at = now() WHERE id IN ("
+        " SELECT id FROM session WHERE state = 'RUNNING' AND updated_at < now() - make_interval(secs => %s)"
+        " ORDER BY id FOR UPDATE SKIP LOCKED)",
+        (silent_for_s,),
+    )
+    return cursor.rowcount
 
 
 async def append_messages(
@@ -140,8 +160,8 @@ async def append_messages(
         "INSERT INTO session_message (microdao_id, session_id, position, message)"
         " SELECT %s, %s, added.position + last.position, added.message"
         " FROM (SELECT coalesce(max(position), 0) AS position FROM session_message WHERE session_id = %s) last,"
-        " unnest(%s::jsonb[]) WITH ORDINALITY AS added (message, position)",
-        (microdao_id, session_id, session_id, [Jsonb(message) for message in messages]),
+        " unnest(%s::json[]) WITH ORDINALITY AS added (message, position)",
+        (microdao_id, session_id, session_id, [Json(message) for message in messages]),
     )
 
 

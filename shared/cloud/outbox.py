@@ -17,6 +17,8 @@ from shared.ids import new_id
 from shared.observability import Log
 
 _BATCH = 100
+_GATHER_S = 0.005  # jobs committed at about the same time leave in one batch
+_MAX_RESEND_WAIT_S = 3600.0
 _log = Log("outbox")
 
 
@@ -56,6 +58,7 @@ class Outbox:
         self._queues = queues
         self._inline = inline
         self._wake = asyncio.Event()
+        self._closing = False
         self._relay: asyncio.Task[None] | None = None
 
     async def committed(self) -> None:
@@ -80,13 +83,19 @@ class Outbox:
         return total
 
     async def sweep(self, queue: str, *, older_than_s: float) -> int:
-        """Send again the jobs of ``queue`` whose message was not acted on for ``older_than_s``; the number sent."""
+        """Send again the jobs of ``queue`` whose message was not acted on for ``older_than_s``; the number sent.
+
+        The wait doubles with each send, up to an hour: a message may also be queued still, its consumer being slow.
+        With 0 nothing is waited for. Jobs at work are left alone.
+        """
         async with self._database.system() as connection:
             rows = await fetch_all(
                 connection,
-                "UPDATE outbox SET sent_at = NULL WHERE queue = %s"
-                " AND sent_at < now() - make_interval(secs => %s) RETURNING id",
-                (queue, older_than_s),
+                "UPDATE outbox SET sent_at = NULL WHERE id IN ("
+                " SELECT id FROM outbox WHERE queue = %s AND sent_at < now() - make_interval(secs =>"
+                " least(%s * power(2::float8, least(greatest(sends, 1) - 1, 30)), %s))"
+                " FOR UPDATE SKIP LOCKED) RETURNING id",
+                (queue, older_than_s, _MAX_RESEND_WAIT_S),
             )
         sent = await self.flush()
         if rows:
@@ -94,15 +103,16 @@ class Outbox:
         return sent
 
     async def close(self) -> None:
-        """Send what is left and stop the relay."""
+        """Send what is left and stop the relay; it is never cut off in the middle of its work."""
+        self._closing = True
+        self._wake.set()
         if self._relay is not None:
-            self._relay.cancel()
             await asyncio.gather(self._relay, return_exceptions=True)
-            await self._flush_safely()
 
     async def _run_relay(self) -> None:
-        while True:
+        while not self._closing:
             await self._wake.wait()
+            await asyncio.sleep(_GATHER_S)
             self._wake.clear()
             await self._flush_safely()
 
@@ -134,4 +144,8 @@ class Outbox:
     async def _release(self, job_ids: list[str]) -> None:
         if job_ids:
             async with self._database.system() as connection:
-                await connection.execute("UPDATE outbox SET sent_at = NULL WHERE id = ANY(%s)", (job_ids,))
+                await connection.execute(
+                    "UPDATE outbox SET sent_at = NULL WHERE id IN ("
+                    " SELECT id FROM outbox WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED)",
+                    (job_ids,),
+                )

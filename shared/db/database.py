@@ -4,8 +4,12 @@ The login role inherits nothing, so a statement outside :meth:`Database.tenant` 
 is refused by the server. Role and tenant are set for the transaction only, which connection poolers allow.
 """
 
+import asyncio
+import math
+import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -27,9 +31,17 @@ _ENTER = "SELECT set_config('role', %s, true), set_config('daarion.microdao_id',
 
 
 class Database:
-    """A lazily opened pool of connections. Raises Unavailable when the server cannot be reached."""
+    """A lazily opened pool of connections. Raises Unavailable when the server cannot be reached.
 
-    def __init__(self, url: str, *, max_size: int = 8, checkout_timeout_s: float = 5.0) -> None:
+    ``timeout_s`` is what a connection, the beginning of a transaction and a statement of :meth:`run` may take. It is
+    kept on this side: a frozen server keeps no time-outs. Statements inside a transaction may take as long as they do.
+    """
+
+    def __init__(
+        self, url: str, *, max_size: int = 8, checkout_timeout_s: float = 5.0, timeout_s: float = 10.0
+    ) -> None:
+        self._checkout_timeout_s = checkout_timeout_s
+        self._timeout_s = timeout_s
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             min_size=0,
@@ -39,7 +51,7 @@ class Database:
             open=False,
             connection_class=AsyncConnection[DictRow],
             # Transactions are begun here, so that a single statement can go without BEGIN and COMMIT.
-            kwargs={"row_factory": dict_row, "autocommit": True},
+            kwargs={"row_factory": dict_row, "autocommit": True, "connect_timeout": math.ceil(timeout_s)},
         )
         self._opened = False
 
@@ -55,12 +67,19 @@ class Database:
         async with self._transaction(SYSTEM_ROLE, "") as connection:
             yield connection
 
-    async def run(self, query: LiteralString, params: Any = None, *, microdao_id: str | None = None) -> list[Row]:
+    async def run(
+        self,
+        query: LiteralString,
+        params: Any = None,
+        *,
+        microdao_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Row]:
         """One statement in a transaction of its own, in one network round trip; its rows.
 
         It sees one microDAO's rows, or everybody's without ``microdao_id``. When the connection breaks it may be sent
         again, so it must be safe to repeat. The role and the statement are one pipeline, and a pipeline without BEGIN
-        is one transaction (PostgreSQL 18 manual, §32.5.1).
+        is one transaction (PostgreSQL 18 manual, §32.5.1). ``timeout_s`` stands in for the pool's own.
         """
         entry = (TENANT_ROLE, microdao_id) if microdao_id is not None else (SYSTEM_ROLE, "")
 
@@ -71,7 +90,7 @@ class Database:
             return await cursor.fetchall() if cursor.description else []
 
         with _outage_reported():
-            connection, rows = await self._check_out(send)
+            connection, rows = await self._check_out(send, timeout_s or self._timeout_s)
             await self._pool.putconn(connection)
         return rows
 
@@ -87,35 +106,79 @@ class Database:
                 await connection.execute(_ENTER, (role, microdao_id))
 
         with _outage_reported():
-            connection, _ = await self._check_out(begin)
+            connection, _ = await self._check_out(begin, self._timeout_s)
             try:
                 async with connection:  # commits, or rolls back
                     yield connection
             finally:
                 await self._pool.putconn(connection)
 
-    async def _check_out(self, begin: Callable[[Connection], Awaitable[Result]]) -> tuple[Connection, Result]:
-        """A connection on which ``begin`` has succeeded, with its result. One that the server closed while it was idle
-        shows only now; then all idle ones are checked and ``begin`` is tried once more."""
+    async def _check_out(
+        self, begin: Callable[[Connection], Awaitable[Result]], timeout_s: float
+    ) -> tuple[Connection, Result]:
+        """A connection on which ``begin`` has succeeded in time, with its result. One that the server closed while it
+        was idle shows only now; then all idle ones are checked and ``begin`` is tried once more."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
         if not self._opened:
             self._opened = True
             await self._pool.open()
         try:
-            return await self._begin(begin)
+            return await self._begin(begin, deadline)
         except _StaleConnection:
             await self._pool.check()
-            return await self._begin(begin)
+            return await self._begin(begin, deadline)
 
-    async def _begin(self, begin: Callable[[Connection], Awaitable[Result]]) -> tuple[Connection, Result]:
-        connection = await self._pool.getconn()
+    async def _begin(
+        self, begin: Callable[[Connection], Awaitable[Result]], deadline: float
+    ) -> tuple[Connection, Result]:
+        left = deadline - asyncio.get_running_loop().time()
+        connection = await self._pool.getconn(min(left, self._checkout_timeout_s))
         try:
-            return connection, await begin(connection)
+            with _cut_at(connection, deadline):
+                return connection, await _to_its_end(begin(connection))
         except BaseException as error:
             is_stale = connection.closed and isinstance(error, psycopg.OperationalError)
             await self._pool.putconn(connection)
             if is_stale:
                 raise _StaleConnection from error
             raise
+
+
+@contextmanager
+def _cut_at(connection: Connection, deadline: float) -> Iterator[None]:
+    """Break the connection unless the block ends before ``deadline`` (of the loop's clock); raises Unavailable then.
+
+    A cancelled statement would not do: psycopg waits until the server has confirmed it, and a frozen one never does.
+    The pool throws a broken connection away.
+    """
+    is_cut = asyncio.Event()
+
+    def cut() -> None:
+        is_cut.set()
+        with suppress(OSError, psycopg.OperationalError), socket.socket(fileno=os.dup(connection.fileno())) as link:
+            link.shutdown(socket.SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_at(deadline, cut)
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if is_cut.is_set():
+            raise Unavailable("the database does not answer; try again shortly") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+async def _to_its_end(pipeline: Awaitable[Result]) -> Result:
+    """Let a pipeline finish even when its caller is cancelled: one cut short would wait for answers for ever."""
+    task = asyncio.ensure_future(pipeline)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # seen: the cancellation is what counts
+        raise
 
 
 class _StaleConnection(psycopg.OperationalError):

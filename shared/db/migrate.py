@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from shared.db.database import SYSTEM_ROLE, TENANT_ROLE, Connection, fetch_all
+from shared.db.database import SYSTEM_ROLE, TENANT_ROLE, Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 4_217_001  # any constant: two starting processes must not migrate at once
@@ -47,9 +47,9 @@ def migrate(url: str, *, runtime_login: str | None = None) -> list[str]:
     return [migration.name for migration in pending]
 
 
-async def missing_migrations(connection: Connection) -> list[str]:
-    """Names of migrations that this code has and the database lacks (system role)."""
-    rows = await fetch_all(connection, "SELECT name FROM schema_migration")
+async def missing_migrations(database: Database, timeout_s: float) -> list[str]:
+    """Names of migrations that this code has and the database lacks. Raises Unavailable after ``timeout_s``."""
+    rows = await database.run("SELECT name FROM schema_migration", timeout_s=timeout_s)
     applied = {row["name"] for row in rows}
     return [migration.name for migration in available_migrations() if migration.name not in applied]
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from string import ascii_uppercase
 from typing import NamedTuple
 
 from shared.llm.sanitize_policy import SanitizePolicy, compile_pattern
@@ -28,29 +29,43 @@ class Detector:
     """Finds one kind of secret.
 
     A text with none of ``hints`` (lower case) has no such secret, which is quick to see; without hints it is always
-    looked for. A match's group ``secret`` is taken out, or without one all of it. ``holds`` may decline a match.
+    looked for. A match's group ``secret`` is taken out, or without one all of it. ``holds`` may decline a match: then
+    one may begin within it, if matches are ``short`` (a bounded length, so that looking again stays linear).
     """
 
     kind: str
     expression: re.Pattern[str]
     hints: tuple[str, ...] = ()
     holds: Callable[[str], bool] | None = None
+    short: bool = False
 
     def spans(self, text: str, lowered: str, start: int) -> Iterator[Span]:
         """Where the secrets are. ``lowered`` is the text in lower case."""
         if self.hints and not any(hint in lowered for hint in self.hints):
             return
         group = "secret" if "secret" in self.expression.groupindex else 0
-        for match in self.expression.finditer(text, start):
-            if self.holds is None or self.holds(match[group]):
+        for match in self._short_matches(text, start) if self.short else self.expression.finditer(text, start):
+            if self.short or self.holds is None or self.holds(match[group]):
                 yield Span(match.start(group), match.end(group), self.kind, match.start())
+
+    def _short_matches(self, text: str, start: int) -> Iterator[re.Match[str]]:
+        """The matches that hold, also those that begin within one that does not."""
+        while match := self.expression.search(text, start):
+            is_held = self.holds is None or self.holds(match[0])
+            if is_held:
+                yield match
+            start = match.end() if is_held else match.start() + 1
+
+
+_DIGIT_VALUES = bytes(range(48)) + bytes(range(10)) + bytes(range(58, 256))
+_DOUBLED = bytes(sum(divmod(2 * digit, 10)) for digit in range(10)) + bytes(range(10, 256))
+_IBAN_VALUES = str.maketrans({letter: str(int(letter, 36)) for letter in ascii_uppercase})
 
 
 def is_luhn(text: str) -> bool:
     """Whether the digits pass the check of card numbers (ISO/IEC 7812-1 annex B)."""
-    digits = [int(character) for character in reversed(text) if character.isdigit()]
-    doubled = (sum(divmod(2 * digit, 10)) for digit in digits[1::2])
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+    digits = text.encode().translate(_DIGIT_VALUES, b" -")[::-1]
+    return (sum(digits[::2]) + sum(digits[1::2].translate(_DOUBLED))) % 10 == 0
 
 
 def is_iban(text: str) -> bool:
@@ -58,7 +73,7 @@ def is_iban(text: str) -> bool:
     compact = text.replace(" ", "")
     if not 15 <= len(compact) <= 34:
         return False
-    return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
+    return int((compact[4:] + compact[:4]).translate(_IBAN_VALUES)) % 97 == 1
 
 
 def _is_mixed(text: str) -> bool:
@@ -141,7 +156,7 @@ DETECTORS: tuple[Detector, ...] = (
         ("secret", "api", "token", "passw"),
         _is_mixed,
     ),
-    Detector("card_number", re.compile(_CARD), (), is_luhn),
+    Detector("card_number", re.compile(_CARD), (), is_luhn, short=True),
 )
 
 _IBAN = Detector(
@@ -149,6 +164,7 @@ _IBAN = Detector(
     re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}+(?: ?[A-Z0-9]{1,3})?(?![A-Za-z0-9])"),
     (),
     is_iban,
+    short=True,
 )
 
 

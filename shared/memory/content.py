@@ -4,15 +4,17 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, TooLarge
 from shared.memory.model import TIERS, MemoryQuery, NewMemory
 
 _TEXT_FIELDS = ("title", "text", "user_message", "agent_reply")
+_MAX_CONTEXT_BYTES = 100_000
+"""As JSON, of all that is not text: it comes back with every query that finds the item."""
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -29,13 +31,16 @@ def compose_text(content: Mapping[str, Any]) -> str:
 
 
 def canonical_json(content: Mapping[str, Any]) -> bytes:
-    """The same bytes for equal content. Raises InvalidRequest for what JSON or Postgres cannot hold."""
+    """The same bytes for equal content. Raises InvalidRequest for what JSON or Postgres cannot hold, or TooLarge."""
     try:
         data = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+        context = orjson.dumps({name: value for name, value in content.items() if name not in _TEXT_FIELDS})
     except TypeError as error:
         raise InvalidRequest(f"content is not valid JSON: {error}", param="content") from None
     if _ESCAPED_NUL.search(data):
         raise InvalidRequest("content must not hold NUL characters", param="content")
+    if len(context) > _MAX_CONTEXT_BYTES:
+        raise TooLarge(f"content may have {_MAX_CONTEXT_BYTES} bytes of JSON beside its text", param="content")
     return data
 
 
@@ -69,8 +74,18 @@ def _check_fields(record: NewMemory | MemoryQuery) -> None:
         value = getattr(record, field.name)
         if isinstance(value, str) and not _is_storable(value):
             raise InvalidRequest(f"{field.name} holds characters that no text may hold", param=field.name)
-        if isinstance(value, datetime) and value.tzinfo is None:
-            raise InvalidRequest(f"{field.name} needs a time zone, as in 2026-01-31T12:00:00Z", param=field.name)
+        if isinstance(value, datetime):
+            _check_moment(field.name, value)
+
+
+def _check_moment(name: str, moment: datetime) -> None:
+    """Postgres keeps moments that no datetime can hold: one of them would break each query that finds it."""
+    if moment.tzinfo is None:
+        raise InvalidRequest(f"{name} needs a time zone, as in 2026-01-31T12:00:00Z", param=name)
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequest(f"{name} must lie in the years 1 to 9999 of UTC", param=name) from None
 
 
 def _is_storable(text: str) -> bool:

@@ -39,7 +39,8 @@ class Memory:
     async def store(self, item: NewMemory) -> StoredMemory:
         """Keep an item; it is found by meaning once the indexer has seen it.
 
-        The same content from the same agent, tier and session is kept once. Raises InvalidRequest, NotFound (agent).
+        The same content from the same agent, tier and session is kept once. Raises InvalidRequest, TooLarge,
+        NotFound (agent).
         """
         check_new(item)
         row = _new_row(item)

@@ -35,7 +35,10 @@ class StoredMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryQuery:
-    """A question to one agent's memory. ``tiers`` empty means all; ``since`` is inclusive, ``until`` exclusive."""
+    """A question to one agent's memory. ``tiers`` empty means all; ``since`` is inclusive, ``until`` exclusive.
+
+    Without ``with_content`` what is found has its text only, and an empty ``content``.
+    """
 
     microdao_id: str
     agent_id: str
@@ -48,6 +51,7 @@ class MemoryQuery:
     since: datetime | None = None
     until: datetime | None = None
     explain: bool = False
+    with_content: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

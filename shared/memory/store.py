@@ -32,7 +32,8 @@ WITH nearest AS MATERIALIZED (
       AND (%(since)s::timestamptz IS NULL OR i.occurred_at >= %(since)s)
       AND (%(until)s::timestamptz IS NULL OR i.occurred_at < %(until)s)
     ORDER BY 2, 1 LIMIT %(k)s)
-SELECT i.id, i.tier, i.content, i.text, i.occurred_at, i.session_id, i.source, 1 - n.distance AS cosine
+SELECT i.id, i.tier, CASE WHEN %(with_content)s THEN i.content ELSE '{}' END AS content,
+    i.text, i.occurred_at, i.session_id, i.source, 1 - n.distance AS cosine
 FROM nearest n JOIN memory_item i ON i.id = n.item_id ORDER BY n.distance, i.id
 """
 
@@ -100,6 +101,7 @@ async def find_nearest(connection: Connection, query: MemoryQuery, vector: Vecto
             "since": query.since,
             "until": query.until,
             "k": query.k,
+            "with_content": query.with_content,
         },
     )
 

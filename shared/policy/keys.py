@@ -3,11 +3,11 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from shared.db.database import Database, Row
-from shared.errors import InvalidApiKey, InvalidRequest, NotFound
+from shared.errors import InvalidApiKey, InvalidRequest, NotFound, Unauthorized
 from shared.ids import new_id
 from shared.policy import store
 from shared.policy.principal import Principal
@@ -57,11 +57,17 @@ class Keys:
             )
         return key
 
-    async def revoke(self, microdao_id: str, key_id: str) -> None:
-        """Revoke a key at once. Raises NotFound for another tenant's."""
+    async def revoke(self, microdao_id: str, key_id: str, *, by: Principal | None = None) -> None:
+        """Revoke a key at once, for ``by`` or for the platform itself.
+
+        Raises NotFound for another tenant's, Unauthorized for one whose roles ``by`` could not have given.
+        """
         async with self._database.tenant(microdao_id) as connection:
-            if not await store.revoke_key(connection, key_id):
+            roles = await store.revoke_key(connection, key_id)
+            if roles is None:
                 raise NotFound(f"no key {key_id!r}")
+            if by is not None:
+                check_may_manage(by, roles)  # raising undoes the revocation
 
     async def list(self, microdao_id: str, after: str, limit: int) -> list[Row]:
         """Keys of a microDAO by id, without their hashes."""
@@ -70,3 +76,11 @@ class Keys:
 
     def _hash(self, secret: str) -> bytes:
         return hmac.new(self._secret_key, secret.encode(), hashlib.sha256).digest()
+
+
+def check_may_manage(principal: Principal, roles: Collection[str]) -> None:
+    """Nobody makes or revokes a key above their own. Raises Unauthorized."""
+    if "operator" in roles and not principal.is_operator:
+        raise Unauthorized("only an operator may create or revoke an operator's key")
+    if "owner" in roles and not principal.roles & {"owner", "operator"}:
+        raise Unauthorized("only an owner may create or revoke an owner's key")

@@ -39,7 +39,7 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "experiment.write": ("administer",),
     "limit.read": ("administer",),
     "limit.write": ("administer",),
-    "metrics.read": ("administer",),
+    "metrics.read": ("operate",),
     "platform.write": ("operate",),
     "microdao.write": ("operate",),
 }

@@ -41,14 +41,14 @@ async def list_keys(connection: Connection, after: str, limit: int) -> list[Row]
     )
 
 
-async def revoke_key(connection: Connection, key_id: str) -> bool:
-    """Revoke a key of the transaction's microDAO; False when there is none."""
+async def revoke_key(connection: Connection, key_id: str) -> list[str] | None:
+    """Revoke a key of the transaction's microDAO and return its roles; None when there is none."""
     row = await fetch_one(
         connection,
-        "UPDATE api_key SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s RETURNING id",
+        "UPDATE api_key SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s RETURNING roles",
         (key_id,),
     )
-    return row is not None
+    return row["roles"] if row else None
 
 
 async def insert_microdao(connection: Connection, microdao_id: str, name: str) -> Row | None:

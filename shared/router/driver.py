@@ -90,7 +90,7 @@ class Driver:
                 async with self._heartbeat(flow):
                     event = await self._runner.call_model(flow, move.position)
             elif move.action == "tool" and move.position is not None:
-                submitted = await self._runner.submit_tool(flow, state.steps[move.position], move.position)
+                submitted = await self._runner.submit_tool(flow, state, move.position)
                 if isinstance(submitted, Dispatched):
                     state = _with_execution(state, move.position, submitted.execution_id)
                     return await self._save_or_reload(flow, state, self._tool_job(flow, submitted))

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, FailFast, Field, StringConstraints, field_validator
+
+from shared.errors import LimitExceeded
 
 Mode = Literal["auto", "structured", "hybrid"]
 OnError = Literal["skip", "abort", "fallback"]
@@ -25,6 +27,9 @@ StepState = Literal["pending", "running", "succeeded", "failed", "skipped"]
 
 STEP_TYPES: Final = ("llm", "tool", "agent", "platform", "branch", "parallel", "loop")
 BUILT_STEP_TYPES: Final = ("llm", "tool")
+MAX_STEPS: Final = 50
+"""Steps a flow may have (router design, §7), those inside other steps included."""
+
 FINAL_STATES: Final[frozenset[State]] = frozenset({"DONE", "FAILED", "ABORTED", "CANCELLED"})
 
 Text = Annotated[str, StringConstraints(max_length=1_000_000)]
@@ -53,6 +58,9 @@ class FlowContext(_Body):
     agent_id: Name | None = None
     agent_run_id: Name | None = None
     confidential: bool = False
+
+
+_NESTED_STEPS: Final = ("if_true", "if_false", "steps")
 
 
 class StepRequest(_Body):
@@ -84,9 +92,36 @@ class FlowRequest(_Body):
     mode: Mode | None = None
     constraints: Constraints = Constraints()
     context: FlowContext = FlowContext()
-    steps: Literal["auto"] | list[StepRequest] = "auto"
-    tools: list[Name] = []
+    steps: Literal["auto"] | Annotated[list[StepRequest], Field(max_length=MAX_STEPS)] = "auto"
+    tools: Annotated[list[Name], FailFast(), Field(max_length=1000)] = []
     idempotency_key: Name | None = None
+
+    @field_validator("steps", mode="before")
+    @classmethod
+    def _few_enough(cls, steps: Any) -> Any:
+        """Counted before they are read: a million bad steps would keep the process busy for minutes."""
+        if isinstance(steps, list):
+            check_count(len(steps))
+            check_count(_count_steps(steps))
+        return steps
+
+
+def check_count(count: int, allowed: int = MAX_STEPS) -> None:
+    """Raises LimitExceeded for more steps than allowed."""
+    if count > allowed:
+        raise LimitExceeded(f"the flow has {count} steps; at most {allowed} are allowed", param="steps")
+
+
+def _count_steps(steps: list[Any]) -> int:
+    """Steps in an unread request, those inside other steps included; the count stops soon after ``MAX_STEPS``."""
+    count, waiting = 0, [steps]
+    while waiting and count <= MAX_STEPS:
+        level = waiting.pop()
+        count += len(level)
+        if count <= MAX_STEPS:
+            inner = (step.get(name) for step in level if isinstance(step, dict) for name in _NESTED_STEPS)
+            waiting += [one for one in inner if isinstance(one, list)]
+    return count
 
 
 @dataclass(frozen=True, slots=True)

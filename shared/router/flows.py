@@ -16,7 +16,7 @@ from shared.router.driver import PHASES, Driver, Phase, Turn
 from shared.router.engine import Stop, decide
 from shared.router.flow import FlowRequest, FlowState, Step
 from shared.router.steps import StepRunner
-from shared.router.validate import Known, mode_of, storable, tool_names, validate
+from shared.router.validate import Known, check_outline, fingerprint, mode_of, storable, tool_names, validate
 from shared.router.views import flow_view
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ class Flows:
         self._database = database
         self._workflow = workflow
         self._gateway = gateway
-        self._toolbox = toolbox
         self._usd_per_1t = usd_per_1t
         self._driver = Driver(database, StepRunner(database, gateway, toolbox), tool_queue_url)
 
@@ -57,6 +56,7 @@ class Flows:
         The same ``idempotency_key`` again shows the flow it started. Raises InvalidRequest, LimitExceeded, NotFound
         (microDAO, agent) and IdempotencyConflict.
         """
+        check_outline(request)
         document = storable(request)
         microdao_id = _microdao_of(principal, request)
         steps = validate(request, await self._known(microdao_id, request))
@@ -153,15 +153,19 @@ class Flows:
         return True
 
     async def _known(self, microdao_id: str, request: FlowRequest) -> Known:
-        tools = {name for name in sorted(tool_names(request)) if await self._has_tool(microdao_id, name)}
+        tools = await self._tools_among(microdao_id, tool_names(request))
         return Known(tools, self._gateway.knows, self._gateway.default_model())
 
-    async def _has_tool(self, microdao_id: str, name: str) -> bool:
-        try:
-            await self._toolbox.find(microdao_id, name)
-        except NotFound:
-            return False
-        return True
+    async def _tools_among(self, microdao_id: str, asked: set[str]) -> set[str]:
+        """Those of the names that are a tool's id, name or alias."""
+        if not asked:
+            return set()
+        from shared.tools.catalogue import canonical_name  # reads YAML, which a turn never needs
+
+        canonical = {name: canonical_name(name) for name in asked}
+        async with self._database.tenant(microdao_id) as connection:
+            found = await store.tool_labels(connection, sorted({*canonical, *canonical.values()}))
+        return {name for name in asked if name in found or canonical[name] in found}
 
     async def _is_finished(self, microdao_id: str, flow_id: str) -> bool:
         async with self._database.tenant(microdao_id) as connection:
@@ -191,12 +195,13 @@ async def _insert(
         requested_by=principal.key_id,
         mode=mode_of(request),
         request=document,
+        request_hash=fingerprint(document),
         state=FlowState(steps=steps),
     )
     if is_new:
         return flow_id, True
     earlier = await store.find_by_key(connection, str(request.idempotency_key))
-    if earlier is None or earlier["request"] != document:
+    if earlier is None or earlier["request_hash"] != fingerprint(document):
         message = "this idempotency key started another flow; take a new key"
         raise IdempotencyConflict(message, param="idempotency_key")
     return str(earlier["id"]), False

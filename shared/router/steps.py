@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from shared.db.database import Database
 from shared.errors import ApiError, InvalidArgs, LlmTimeout
 from shared.llm.caller import Caller
+from shared.observability import Log
 from shared.policy.decision import Resource, authorize
 from shared.policy.principal import agent_principal
 from shared.router import store
 from shared.router.engine import Failed, Succeeded
-from shared.router.flow import Step
+from shared.router.flow import FlowState, Step
 from shared.router.store import StoredFlow
 from shared.router.templates import as_text, references, resolve, step_of
 from shared.tools.model import ToolCallRequest, ToolOutcome
@@ -31,6 +32,9 @@ MODEL_WAIT_S: Final = 100.0
 """How long a model call may take: below the time-out of router_step, which stands below the 120 s a step may wait."""
 
 _TASK = "You carry out one task of a larger flow. Answer with the task's result only. The task: {task}"
+
+
+_log = Log("router")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,13 @@ class StepRunner:
             return Failed(position, error.code, error.message)
         return Succeeded(position, _model_output(answer), int(answer.get("daarion", {}).get("cost_microusd", 0)))
 
-    async def submit_tool(self, flow: StoredFlow, step: Step, position: int) -> Dispatched | Succeeded | Failed:
+    async def submit_tool(self, flow: StoredFlow, state: FlowState, position: int) -> Dispatched | Succeeded | Failed:
         """Make sure that the step has an execution to run. One that has an outcome already is not run again.
 
-        An execution that nobody finished is taken up again rather than doubled: the executor runs it once.
+        An execution that nobody finished is taken up again rather than doubled: the executor runs it once. ``state``
+        is the flow as it is now, ``flow`` as it was last written.
         """
+        step = state.steps[position]
         if step.execution_id:
             outcome = await self._toolbox.outcome(flow.microdao_id, step.execution_id)
             if outcome.status in ("queued", "running"):
@@ -69,7 +75,7 @@ class StepRunner:
             if outcome.status == "succeeded":
                 return settled(position, outcome)
         try:
-            outcome = await self._submit(flow, step)
+            outcome = await self._submit(flow, step, _unwritten_outputs(flow, state))
         except ApiError as error:
             return Failed(position, error.code, error.message)
         if outcome.status in ("queued", "running"):
@@ -88,7 +94,7 @@ class StepRunner:
         model = (step.fallback_model if step.fell_back else step.model) or self._gateway.default_model()
         agent = agent_principal(flow.agent_id, flow.microdao_id)
         authorize(agent, "llm.invoke", Resource("Model", model, flow.microdao_id))
-        request = model_request(model, await self._resolved(flow, step), flow.fields)
+        request = await self._model_request(flow, step, model)
         caller = Caller(microdao_id=flow.microdao_id, agent_id=flow.agent_id, flow_id=flow.id)
         try:
             async with asyncio.timeout(MODEL_WAIT_S):
@@ -96,12 +102,15 @@ class StepRunner:
         except TimeoutError:
             raise LlmTimeout(f"the model did not answer within {MODEL_WAIT_S:.0f} s") from None
 
-    async def _submit(self, flow: StoredFlow, step: Step) -> ToolOutcome:
+    async def _model_request(self, flow: StoredFlow, step: Step, model: str) -> ChatRequest:
+        return model_request(model, await self._resolved(flow, step, {}), flow.fields)
+
+    async def _submit(self, flow: StoredFlow, step: Step, unwritten: Mapping[str, Any]) -> ToolOutcome:
         request = ToolCallRequest(
             microdao_id=flow.microdao_id,
             agent_id=flow.agent_id,
             tool=step.tool or "",
-            args=await self._resolved(flow, step),
+            args=await self._resolved(flow, step, unwritten),
             requested_by=flow.requested_by,
             idempotency_key=f"{flow.id}/{step.id}/{step.attempts}",
             flow_id=flow.id,
@@ -109,14 +118,34 @@ class StepRunner:
         )
         return await self._toolbox.submit(agent_principal(flow.agent_id, flow.microdao_id), request)
 
-    async def _resolved(self, flow: StoredFlow, step: Step) -> dict[str, Any]:
-        named = {name for reference in references(step.args) if (name := step_of(reference))}
-        outputs: dict[str, Any] = {}
-        if named:
-            async with self._database.tenant(flow.microdao_id) as connection:
-                outputs = await store.load_outputs(connection, flow.id, sorted(named))
-        resolved: dict[str, Any] = resolve(step.args, flow.fields, outputs)
+    async def _resolved(self, flow: StoredFlow, step: Step, unwritten: Mapping[str, Any]) -> dict[str, Any]:
+        """The step's arguments. What cannot be resolved is the step's failure: an exception would only come again."""
+        try:
+            outputs = await self._outputs(flow, step, unwritten)
+            resolved: dict[str, Any] = resolve(step.args, flow.fields, outputs)
+        except ApiError:
+            raise
+        except Exception as error:
+            _log.warning("arguments not resolved", flow_id=flow.id, step=step.id, error=type(error).__name__)
+            raise InvalidArgs(f"the arguments could not be resolved ({type(error).__name__})") from None
         return resolved
+
+    async def _outputs(self, flow: StoredFlow, step: Step, unwritten: Mapping[str, Any]) -> dict[str, Any]:
+        named = {name for reference in references(step.args) if (name := step_of(reference))}
+        outputs = {name: unwritten[name] for name in named & unwritten.keys()}
+        if written := sorted(named - unwritten.keys()):
+            async with self._database.tenant(flow.microdao_id) as connection:
+                outputs |= await store.load_outputs(connection, flow.id, written)
+        return outputs
+
+
+def _unwritten_outputs(flow: StoredFlow, state: FlowState) -> dict[str, Any]:
+    """Outputs of the steps that succeeded since the flow was last written, by step id."""
+    return {
+        now.id: now.output
+        for before, now in zip(flow.state.steps, state.steps, strict=True)
+        if now.state == "succeeded" != before.state
+    }
 
 
 def settled(position: int, outcome: ToolOutcome) -> Succeeded | Failed:

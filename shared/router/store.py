@@ -37,13 +37,14 @@ async def insert_flow(
     requested_by: str,
     mode: str,
     request: dict[str, Any],
+    request_hash: str,
     state: FlowState,
 ) -> bool:
     """Add a flow and its steps; False when its idempotency key is taken. Waits for a rival's open transaction."""
     row = await fetch_one(
         connection,
-        "INSERT INTO flow (id, microdao_id, agent_id, requested_by, state, mode, request, idempotency_key, transitions)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        "INSERT INTO flow (id, microdao_id, agent_id, requested_by, state, mode, request, request_hash,"
+        " idempotency_key, transitions) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (microdao_id, idempotency_key) DO NOTHING RETURNING id",
         (
             flow_id,
@@ -53,6 +54,7 @@ async def insert_flow(
             state.state,
             mode,
             Jsonb(request),
+            request_hash,
             request["idempotency_key"],
             list(state.transitions),
         ),
@@ -75,8 +77,9 @@ async def _insert_steps(connection: Connection, microdao_id: str, flow_id: str, 
 
 
 async def find_by_key(connection: Connection, idempotency_key: str) -> Row | None:
-    """The id and request of the flow that took this key."""
-    return await fetch_one(connection, "SELECT id, request FROM flow WHERE idempotency_key = %s", (idempotency_key,))
+    """The id and the request's hash of the flow that took this key."""
+    query = "SELECT id, request_hash FROM flow WHERE idempotency_key = %s"
+    return await fetch_one(connection, query, (idempotency_key,))
 
 
 async def load_flow(connection: Connection, flow_id: str) -> StoredFlow | None:
@@ -216,6 +219,16 @@ async def find_agent(connection: Connection, agent_id: str | None) -> str | None
         {"agent_id": agent_id},
     )
     return None if row is None else str(row["agent_id"])
+
+
+async def tool_labels(connection: Connection, labels: Sequence[str]) -> set[str]:
+    """Those of the labels that are the id or the name of a tool."""
+    rows = await fetch_all(
+        connection,
+        "SELECT id, name FROM tool WHERE id = ANY(%(labels)s) OR name = ANY(%(labels)s)",
+        {"labels": list(labels)},
+    )
+    return {label for row in rows for label in (row["id"], row["name"])}
 
 
 async def list_unfinished(connection: Connection, after: str, limit: int) -> list[Row]:

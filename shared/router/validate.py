@@ -1,20 +1,29 @@
 """Checks a flow before it starts: pure, every fault named with its place. What is not built yet is refused as such."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from shared.errors import ErrorDetail, InvalidArgs, InvalidRequest, LimitExceeded
-from shared.router.flow import BUILT_STEP_TYPES, STEP_TYPES, FlowRequest, Mode, Step, StepRequest
+from shared.errors import ErrorDetail, InvalidArgs, InvalidRequest
+from shared.router.flow import (
+    BUILT_STEP_TYPES,
+    MAX_STEPS,
+    STEP_TYPES,
+    FlowRequest,
+    Mode,
+    Step,
+    StepRequest,
+    check_count,
+)
 from shared.router.templates import references, step_of
 from shared.wire.chat import ChatMessage
 
-MAX_STEPS: Final = 50
-"""Steps a flow may have (router design, §7)."""
-
+_MAX_REFERENCE_FAULTS: Final = 10  # told of one step
 _PROMPTS: Final = ("prompt", "messages", "task")
 _LLM_ARGS: Final[frozenset[str]] = frozenset({*_PROMPTS, "model", "temperature", "max_tokens"})
 _NESTED_FIELDS: Final = ("condition", "if_true", "if_false", "steps", "max_loops")
@@ -62,20 +71,41 @@ def storable(request: FlowRequest) -> dict[str, Any]:
     return document
 
 
+def check_outline(request: FlowRequest) -> list[StepRequest]:
+    """The steps asked for, their number and types checked: all that can be said without looking anything up.
+
+    Raises LimitExceeded for too many steps and InvalidRequest for anything else.
+    """
+    steps = _structured_steps(request)
+    check_count(len(steps), min(MAX_STEPS, request.constraints.max_steps or MAX_STEPS))
+    _refuse([_detail(position, fault) for position, asked in enumerate(steps) for fault in _type_faults(asked)])
+    return steps
+
+
 def validate(request: FlowRequest, known: Known) -> tuple[Step, ...]:
     """The flow's steps, ids given where they had none.
 
     Raises LimitExceeded for too many steps and InvalidRequest for anything else, with a detail for each fault.
     """
-    steps = _structured_steps(request)
-    _check_limits(request, len(steps))
     plan = _Plan(request, known)
-    for position, asked in enumerate(steps):
+    for position, asked in enumerate(check_outline(request)):
         _add_step(plan, asked, position)
-    if plan.faults:
-        first = plan.faults[0]
-        raise InvalidRequest(f"{first.path}: {first.message}", param=first.path, details=plan.faults)
+    _refuse(plan.faults)
     return tuple(plan.steps)
+
+
+def _refuse(faults: Sequence[ErrorDetail]) -> None:
+    if faults:
+        first = faults[0]
+        raise InvalidRequest(f"{first.path}: {first.message}", param=first.path, details=faults)
+
+
+def fingerprint(document: Mapping[str, Any]) -> str:
+    """The identity of a request: the same values give the same hash, whatever the order of keys.
+
+    Taken from the request as sent: the database gives some numbers back in another form (1e23 as a whole number).
+    """
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def _structured_steps(request: FlowRequest) -> list[StepRequest]:
@@ -88,18 +118,12 @@ def _structured_steps(request: FlowRequest) -> list[StepRequest]:
     return request.steps
 
 
-def _check_limits(request: FlowRequest, count: int) -> None:
-    allowed = min(MAX_STEPS, request.constraints.max_steps or MAX_STEPS)
-    if count > allowed:
-        raise LimitExceeded(f"the flow has {count} steps; at most {allowed} are allowed", param="steps")
-
-
 def _add_step(plan: _Plan, asked: StepRequest, position: int) -> None:
     step_id = asked.id or f"step_{position + 1}"
-    faults = [*_type_faults(asked)] or [*_step_faults(plan, asked)]
+    faults = [*_step_faults(plan, asked)]
     if step_id in {step.id for step in plan.steps}:
         faults.append(("id", f"{step_id!r} names another step already"))
-    plan.faults += (ErrorDetail(f"steps.{position}.{where}", message) for where, message in faults)
+    plan.faults += (_detail(position, fault) for fault in faults)
     plan.steps.append(_planned(step_id, asked, plan.known))
 
 
@@ -121,6 +145,11 @@ def _planned(step_id: str, asked: StepRequest, known: Known) -> Step:
 _Fault = tuple[str, str]
 
 
+def _detail(position: int, fault: _Fault) -> ErrorDetail:
+    where, message = fault
+    return ErrorDetail(f"steps.{position}.{where}", message)
+
+
 def _type_faults(asked: StepRequest) -> Iterator[_Fault]:
     if asked.kind not in STEP_TYPES:
         yield "type", f"unknown step type {asked.kind!r}; types are {', '.join(STEP_TYPES)}"
@@ -132,7 +161,7 @@ def _step_faults(plan: _Plan, asked: StepRequest) -> Iterator[_Fault]:
     for name in _NESTED_FIELDS:
         if getattr(asked, name) is not None:
             yield name, f"a step of type {asked.kind!r} takes no {name!r}"
-    yield from _reference_faults(plan, asked)
+    yield from islice(_reference_faults(plan, asked), _MAX_REFERENCE_FAULTS)
     yield from _model_call_faults(plan, asked) if asked.kind == "llm" else _tool_faults(plan, asked)
 
 

@@ -1,6 +1,8 @@
 """Adds each usage event to its day's totals, once, however often its message comes."""
 
-from shared.cloud.outbox import claim, enqueue
+from collections.abc import Sequence
+
+from shared.cloud.outbox import enqueue
 from shared.db.database import Database
 from shared.usage import store
 from shared.usage.events import QUEUE
@@ -15,9 +17,12 @@ class Meter:
         self._database = database
 
     async def apply(self, job_id: str, microdao_id: str, event_id: str) -> bool:
-        """Meter one event in one transaction; False when a doubled delivery finds nothing left to do."""
-        async with self._database.tenant(microdao_id) as connection:
-            return await claim(connection, job_id) and await store.meter_event(connection, event_id)
+        """Meter the event of one job; False when a doubled delivery finds nothing left to do."""
+        return await self.apply_all([(job_id, microdao_id)]) == 1
+
+    async def apply_all(self, jobs: Sequence[tuple[str, str]]) -> int:
+        """Meter the events of jobs (id, microDAO), all in one statement; the number of events that it counted."""
+        return await store.meter_events(self._database, jobs)
 
     async def sweep(self) -> int:
         """Write a job for each event that waits without one; the number of events. The outbox sends them."""

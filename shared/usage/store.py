@@ -1,21 +1,30 @@
-"""The SQL of metering and reports. Every function runs in the caller's transaction."""
+"""The SQL of metering and reports."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg import sql
 
-from shared.db.database import Connection, Row, fetch_all
+from shared.db.database import Connection, Database, Row, fetch_all
 
+# Rivals take jobs and days in the same order, so they wait for each other and never in a circle.
 _METER = """
-WITH metered AS (
-    UPDATE usage_event SET metered_at = now() WHERE id = %s AND metered_at IS NULL RETURNING *)
+WITH locked AS MATERIALIZED (
+    SELECT o.id FROM outbox o
+    JOIN unnest(%(jobs)s::text[], %(microdaos)s::text[]) AS job (id, microdao_id) USING (id, microdao_id)
+    ORDER BY o.id FOR UPDATE OF o),
+claimed AS (
+    DELETE FROM outbox o USING locked WHERE o.id = locked.id RETURNING o.microdao_id, o.body->>'event_id' AS event_id),
+metered AS (
+    UPDATE usage_event e SET metered_at = now() FROM claimed
+    WHERE e.id = claimed.event_id AND e.microdao_id = claimed.microdao_id AND e.metered_at IS NULL RETURNING e.*),
+added AS (
 INSERT INTO usage_daily AS daily (microdao_id, day, kind, agent_id, subject, requests, errors, prompt_tokens,
     completion_tokens, cached_tokens, reasoning_tokens, cost_microusd, latency_ms)
-SELECT microdao_id, (occurred_at AT TIME ZONE 'UTC')::date, kind, coalesce(agent_id, ''), subject, calls,
-    CASE WHEN failed THEN calls ELSE 0 END,
-    prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, cost_microusd, latency_ms
-FROM metered
+SELECT microdao_id, (occurred_at AT TIME ZONE 'UTC')::date, kind, coalesce(agent_id, ''), subject, sum(calls),
+    coalesce(sum(calls) FILTER (WHERE failed), 0), sum(prompt_tokens), sum(completion_tokens), sum(cached_tokens),
+    sum(reasoning_tokens), sum(cost_microusd), sum(latency_ms)
+FROM metered GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5
 ON CONFLICT (microdao_id, day, kind, agent_id, subject) DO UPDATE SET
     requests = daily.requests + EXCLUDED.requests,
     errors = daily.errors + EXCLUDED.errors,
@@ -24,7 +33,8 @@ ON CONFLICT (microdao_id, day, kind, agent_id, subject) DO UPDATE SET
     cached_tokens = daily.cached_tokens + EXCLUDED.cached_tokens,
     reasoning_tokens = daily.reasoning_tokens + EXCLUDED.reasoning_tokens,
     cost_microusd = daily.cost_microusd + EXCLUDED.cost_microusd,
-    latency_ms = daily.latency_ms + EXCLUDED.latency_ms
+    latency_ms = daily.latency_ms + EXCLUDED.latency_ms)
+SELECT count(*) AS events FROM metered
 """
 
 _UNQUEUED = """
@@ -64,10 +74,11 @@ FROM usage_event WHERE microdao_id = %(microdao_id)s AND kind = 'llm' AND metere
 """)
 
 
-async def meter_event(connection: Connection, event_id: str) -> bool:
-    """Mark the event as metered and add it to its day; False when it was metered before or does not exist."""
-    cursor = await connection.execute(_METER, (event_id,))
-    return cursor.rowcount == 1
+async def meter_events(database: Database, jobs: Sequence[tuple[str, str]]) -> int:
+    """Take the jobs (id, microDAO), mark their events as metered and add them to their days; the number of events."""
+    parameters = {"jobs": [job_id for job_id, _ in jobs], "microdaos": [microdao_id for _, microdao_id in jobs]}
+    (row,) = await database.run(_METER, parameters)
+    return int(row["events"])
 
 
 async def read_unqueued(connection: Connection, limit: int) -> list[Row]:

@@ -166,6 +166,34 @@ def test_a_function_host_that_is_down_can_be_retried():
         assert error.value.response["Error"]["Code"] == "ServiceException"
 
 
+def test_a_state_machine_sees_a_function_host_that_is_down():
+    """As the error that the router's Retry names."""
+    port = free_port()
+    retry = {"ErrorEquals": ["Lambda.ServiceException"], "IntervalSeconds": 1, "MaxAttempts": 1}
+    task = {
+        "Type": "Task",
+        "Resource": "arn:aws:states:::lambda:invoke",
+        "Parameters": {"FunctionName": "RouterStep", "Payload": {}},
+        "Retry": [retry],
+        "End": True,
+    }
+    with engine_process(port, free_port()):
+        client = Aws(REGION, f"http://{LOOPBACK}:{port}").stepfunctions
+        machine = client.create_state_machine(
+            name="retrying",
+            roleArn="arn:aws:iam::123456789012:role/any",
+            definition=json.dumps({"StartAt": "Step", "States": {"Step": task}}),
+        )
+        execution = client.start_execution(stateMachineArn=machine["stateMachineArn"], input="{}")["executionArn"]
+        deadline = time.monotonic() + 60
+        while (found := client.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        events = client.get_execution_history(executionArn=execution)["events"]
+    assert (found["status"], found["error"]) == ("FAILED", "Lambda.ServiceException")
+    assert [event["type"] for event in events].count("TaskFailed") == 2
+
+
 async def test_a_schedule_fires_at_once_and_again_when_the_engine_is_a_new_one():
     port, stop, fired = free_port(), asyncio.Event(), asyncio.Queue[dict[str, Any]]()
     schedule = Schedule("RouterStep", 3600, {"task": "sweep"})

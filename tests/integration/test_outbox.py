@@ -101,6 +101,56 @@ async def test_a_lost_message_is_sent_again_until_its_effect(
     assert await outbox.sweep(name, older_than_s=0) == 0
 
 
+async def test_each_sending_doubles_the_wait_for_the_next(
+    database: Database, microdao: str, name: str, queue: MemoryQueue, outbox: Outbox
+) -> None:
+    (job,) = await _enqueue(database, microdao, name, 1)
+    await outbox.committed()
+
+    async def sweep_after(seconds: float, sends: int, older_than_s: float = 60) -> int:
+        await database.run(
+            "UPDATE outbox SET sent_at = now() - make_interval(secs => %s), sends = %s WHERE id = %s",
+            (seconds, sends, job),
+        )
+        return await outbox.sweep(name, older_than_s=older_than_s)
+
+    assert [await sweep_after(seconds, 1) for seconds in (59, 61)] == [0, 1]
+    assert [await sweep_after(seconds, 3) for seconds in (61, 239, 241)] == [0, 0, 1]
+    assert [await sweep_after(seconds, 500) for seconds in (3599, 3601)] == [0, 1]
+    assert await sweep_after(1, 500, older_than_s=0) == 1
+
+
+async def test_a_job_at_work_is_not_sent_again(
+    database: Database, microdao: str, name: str, queue: MemoryQueue, outbox: Outbox
+) -> None:
+    (job,) = await _enqueue(database, microdao, name, 1)
+    await outbox.committed()
+    async with database.tenant(microdao) as connection, asyncio.timeout(5):
+        assert await claim(connection, job)
+        assert await outbox.sweep(name, older_than_s=0) == 0
+
+
+async def test_jobs_of_simultaneous_calls_leave_in_one_batch(database: Database, microdao: str, name: str) -> None:
+    class CountingQueue(MemoryQueue):
+        batches = 0
+
+        async def send(self, messages: Sequence[Outgoing]) -> set[str]:
+            self.batches += 1
+            return await super().send(messages)
+
+    queue = CountingQueue()
+    outbox = Outbox(database, {name: queue})  # type: ignore[dict-item]
+    for _ in range(3):
+        await _enqueue(database, microdao, name, 1)
+    await outbox.committed()
+    await asyncio.sleep(0)  # the relay is awake
+    jobs = await _enqueue(database, microdao, name, 3)
+    await outbox.committed()
+    await outbox.close()
+    assert len(queue.sent) == 3 + len(jobs)
+    assert queue.batches <= 2
+
+
 async def test_one_of_many_consumers_claims(database: Database, microdao: str, name: str) -> None:
     (job,) = await _enqueue(database, microdao, name, 1)
 

@@ -250,7 +250,11 @@ async def test_a_flow_goes_on_after_its_execution_is_lost_and_nothing_runs_twice
 async def test_a_flow_whose_executions_keep_ending_is_given_up(house, member):
     flow_id = await start(house, member, CREATE)
     async with house.services.database.tenant(member.microdao_id) as connection:
-        await connection.execute("UPDATE flow SET executions = 20, execution_arn = 'arn:aws:states:gone'")
+        # A revision far ahead makes whatever the running execution still does stale.
+        await connection.execute(
+            "UPDATE flow SET executions = 20, execution_arn = 'arn:aws:states:gone', revision = revision + 1000,"
+            " state = 'EXECUTE_STEP', finished_at = NULL"
+        )
     await house.flows.resume_lost()
     flow = await house.flows.get(member.microdao_id, flow_id)
     assert (flow["state"], flow["error"]["code"]) == ("FAILED", "internal")

@@ -230,6 +230,40 @@ async def test_a_missing_field_of_an_earlier_output_is_an_invalid_argument(servi
     assert (flow["state"], flow["error"]["code"], flow["error"]["step"]) == ("FAILED", "invalid_args", "later")
 
 
+async def test_a_tool_step_takes_the_output_of_the_tool_step_right_before_it(services, member):
+    later = {"id": "later", "tool": "math", "args": {"expression": "{{steps.add.output.result}} * 2"}}
+    last = {
+        "id": "last",
+        "tool": "math",
+        "args": {"expression": "{{steps.add.output.result}} + {{steps.later.output.result}}"},
+    }
+    machine = await begin(services, member, ADD, later, last)
+    await machine.until("done")
+    assert [step["output"]["result"] for step in (await machine.flow())["steps"]] == [4, 8, 12]
+
+
+@pytest.mark.parametrize(
+    "text", ["is {{steps.big.output.result}}", f"{{{{steps.big.output.{'9' * 5000}}}}}", "{{input}}" * 1500]
+)
+@pytest.mark.parametrize("kind", ["llm", "tool"])
+async def test_what_cannot_be_resolved_fails_its_step(services, member, text, kind):
+    big = {"id": "big", "tool": "math", "args": {"expression": "10**30"}}
+    use = {"llm": {"type": "llm", "args": {"prompt": text}}, "tool": {"tool": "math", "args": {"expression": text}}}
+    machine = await begin(services, member, big, {"id": "use", **use[kind]}, input="x" * 10_000)
+    await machine.until("abort")
+    flow = await machine.flow()
+    assert (flow["state"], flow["error"]["code"], flow["error"]["step"]) == ("FAILED", "invalid_args", "use")
+
+
+async def test_an_alias_and_an_id_name_a_tool(services, member):
+    tool = await services.toolbox.find(member.microdao_id, "math")
+    alias = {"tool": "create_task", "args": {"title": "Tea"}}
+    flow = (await begin(services, member, alias, ADD | {"tool": tool.id})).flow_id
+    assert len((await services.flows.get(member.microdao_id, flow))["steps"]) == 2
+    with pytest.raises(InvalidRequest, match="unknown tool 'teleport'"):
+        await begin(services, member, ADD, {"tool": "teleport"})
+
+
 async def test_an_interrupted_model_call_is_made_again_and_its_late_answer_is_dropped(services, member, model):
     machine = await begin(services, member, ASK | {"args": {"prompt": "hello", "model": "gpt-4.1-mini"}})
     await machine.until("execute")
@@ -267,6 +301,14 @@ async def test_the_same_key_shows_the_flow_it_started(services, member):
     assert first.flow_id == second.flow_id
     with pytest.raises(IdempotencyConflict):
         await begin(services, member, ASK, idempotency_key="k")
+
+
+@pytest.mark.parametrize("number", [1e23, 1e-7, 2.0])
+async def test_the_same_key_with_the_same_number_is_the_same_request(services, member, number):
+    sent = ADD | {"args": {"number": number}}
+    first = await begin(services, member, sent, idempotency_key="k")
+    second = await begin(services, member, sent, idempotency_key="k")
+    assert first.flow_id == second.flow_id
 
 
 @pytest.mark.parametrize("context", [{"agent_id": "agent:nobody"}, {"team_id": "microdao:other"}])

@@ -60,7 +60,8 @@ def _any_value(connection: psycopg.Connection, table: str, column: str, kind: st
     ).fetchone()
     if allowed and allowed[0]:
         return allowed[0]
-    simple = {"text": "any", "integer": 1, "bigint": 1, "smallint": 1, "boolean": True, "jsonb": "{}", "bytea": b"any"}
+    numbers = dict.fromkeys(("integer", "bigint", "smallint"), 1)
+    simple = {**numbers, "text": "any", "boolean": True, "jsonb": "{}", "json": "{}", "bytea": b"any"}
     if kind in simple:
         return simple[kind]
     if kind.startswith("halfvec"):

@@ -3,13 +3,15 @@
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import orjson
 import pytest
 
-from functions.usage_meter.handler import on_direct, on_message
+from functions.usage_meter.handler import on_batch, on_direct
 from shared.bootstrap import Services
-from shared.cloud.serve import QueueFunction, each_message
+from shared.cloud.serve import Message, QueueFunction
 from shared.db.database import Database, fetch_all
 from shared.ids import new_id
 from shared.llm.admission import Admission, WorstCase
@@ -76,6 +78,27 @@ async def test_three_deliveries_of_each_event_count_once(meter: Meter, database:
     ]
 
 
+async def test_batches_that_overlap_count_each_event_once(meter: Meter, database: Database, microdao: str):
+    for number in range(20):
+        await spend(database, microdao, prompt_tokens=1, cost_microusd=10, subject=f"model-{number % 3}")
+    jobs = [(job["job_id"], microdao) for job in await queued(database, microdao)]
+    batches = [jobs[:10], jobs[10:], jobs[15:4:-1], jobs[::-1], [*jobs[:3], *jobs[:3]]]
+    assert sum(await asyncio.gather(*(meter.apply_all(batch) for batch in batches))) == 20
+    assert [row["requests"] for row in await totals(database, microdao)] == [7, 7, 6]
+    assert await queued(database, microdao) == []
+
+
+async def test_a_batch_is_one_transaction(meter: Meter, database: Database, microdao: str):
+    for _ in range(10):
+        await spend(database, microdao)
+    jobs = await queued(database, microdao)
+    messages = [Message(f"m{number}", job) for number, job in enumerate(jobs)]
+    services = cast(Services, SimpleNamespace(meter=meter))
+    assert await on_batch(services, messages) == set()
+    query = "SELECT count(DISTINCT xmin::text) AS n, count(*) AS events FROM usage_event WHERE metered_at IS NOT NULL"
+    assert await database.run(query, microdao_id=microdao) == [{"n": 1, "events": 10}]
+
+
 async def test_an_event_whose_job_vanished_is_queued_again_and_counts_once(
     meter: Meter, database: Database, microdao: str
 ):
@@ -126,7 +149,7 @@ async def test_another_tenants_name_on_the_message_changes_nothing(meter: Meter,
 
 
 async def call(services: Services, event: dict) -> tuple[int, dict]:
-    app = QueueFunction("usage_meter", lambda: services, on_batch=each_message(on_message), on_direct=on_direct)
+    app = QueueFunction("usage_meter", lambda: services, on_batch=on_batch, on_direct=on_direct)
     sent: list[dict] = []
 
     async def receive():

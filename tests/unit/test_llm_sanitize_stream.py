@@ -95,6 +95,17 @@ def test_any_text_character_by_character(text: str) -> None:
     assert "".join(streamed(list(text), POLICY)) == whole(text, POLICY)
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("4111 1111 4111 1111 1111 1111", "4111 1111 [redacted:card_number]"),
+        ("AB12 3456 DE89 3704 0044 0532 0130 00", "AB12 3456 [redacted:iban]"),
+    ],
+)
+def test_a_number_behind_groups_that_are_none(text: str, clean: str) -> None:
+    assert whole(text, POLICY) == "".join(streamed(list(text), POLICY)) == clean
+
+
 def test_prose_waits_for_its_word_only() -> None:
     sanitizer = StreamSanitizer(POLICY)
     assert [sanitizer.feed(piece) for piece in ("Hel", "lo there", ", you", " 日本", "語")] == [

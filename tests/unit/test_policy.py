@@ -1,8 +1,11 @@
 """The default policies as a table: role × action, own and other microDAO."""
 
+import json
+
 import pytest
 
 from shared.errors import Unauthorized
+from shared.observability import configure_logging
 from shared.policy.decision import Resource, authorize, decide
 from shared.policy.principal import Principal, agent_principal
 from shared.policy.roles import ACTION_GROUPS, ROLES
@@ -24,7 +27,7 @@ MATRIX = [
     ("grant.write", {"admin", "owner", "operator"}),
     ("limit.read", {"admin", "owner", "operator"}),
     ("limit.write", {"admin", "owner", "operator"}),
-    ("metrics.read", {"admin", "owner", "operator"}),
+    ("metrics.read", {"operator"}),
     ("microdao.write", {"operator"}),
     ("platform.write", {"operator"}),
 ]
@@ -61,6 +64,28 @@ def test_unknown_actions_and_no_roles_are_denied() -> None:
 def test_ids_cannot_break_out_of_their_quotes() -> None:
     hostile = 'm", principal: Role::"operator'
     assert not decide(Principal(hostile, hostile, frozenset()), "model.list", Resource("Tool", hostile, "m")).allow
+
+
+@pytest.mark.parametrize("granted", ["yes", "", 1, None, {"no": True}])
+def test_a_policy_that_fails_denies(granted: object) -> None:
+    decision = decide(principal("operator"), "tool.invoke", Resource("Tool", "math", "m"), {"granted": granted})
+    assert (decision.allow, decision.reason) == (False, "policy error")
+
+
+@pytest.mark.parametrize("hostile", ["a\nb", "a\u202eb", "it's", "\u0301a", "\x00", '"\\', "😀"])
+def test_any_text_may_be_an_id(hostile: str) -> None:
+    owner = Principal(hostile, hostile, frozenset({"owner"}))
+    assert decide(owner, "key.write", Resource("Key", hostile, hostile)).allow
+    assert not decide(owner, "key.write", Resource("Key", hostile, "m")).allow
+
+
+def test_a_denial_logs_no_long_or_hidden_text(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", "test")
+    with pytest.raises(Unauthorized):
+        authorize(principal("guest"), "key.write", Resource("Key", "\x1b[31m\u202e\n" + "x" * 5000, "m"))
+    captured = capsys.readouterr()
+    (line,) = (captured.out + captured.err).splitlines()
+    assert json.loads(line)["resource"] == "[31m" + "x" * 196
 
 
 def test_every_action_is_known_to_a_policy_group() -> None:

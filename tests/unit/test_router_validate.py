@@ -75,10 +75,17 @@ def test_a_bad_step_is_refused_with_its_place(step, words):
     assert words in message
 
 
-def test_every_fault_is_told():
+@pytest.mark.parametrize(
+    ("steps", "places"),
+    [
+        ([{"type": "teleport"}, {"tool": "nothing"}, {"type": "loop"}], ["steps.0.type", "steps.2.type"]),
+        ([{"type": "llm"}, {"tool": "nothing"}], ["steps.0.args", "steps.1.tool"]),
+    ],
+)
+def test_every_fault_is_told_types_first(steps, places):
     with pytest.raises(InvalidRequest) as caught:
-        plan({"type": "teleport"}, {"type": "tool", "tool": "nothing"})
-    assert [detail.path for detail in caught.value.details] == ["steps.0.type", "steps.1.tool"]
+        plan(*steps)
+    assert [detail.path for detail in caught.value.details] == places
 
 
 def test_two_steps_of_one_name_are_refused():
@@ -92,6 +99,31 @@ def test_limits_on_the_number_of_steps():
         plan(*[ASK] * 51)
     with pytest.raises(LimitExceeded):
         plan(ASK, ASK, constraints={"max_steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("steps", "count"),
+    [
+        ([{"nonsense": 1}] * 51, 51),
+        ([1] * 1_000_000, 1_000_000),
+        ([{"type": "branch", "if_true": [{"steps": [{}] * 49}]}], 51),
+    ],
+)
+def test_too_many_steps_are_counted_before_they_are_read(steps, count):
+    with pytest.raises(LimitExceeded, match=f"the flow has {count} steps; at most 50 are allowed"):
+        FlowRequest.model_validate({"steps": steps})
+
+
+def test_a_long_list_of_bad_tools_is_one_fault():
+    with pytest.raises(ValidationError) as caught:
+        FlowRequest.model_validate({"steps": [ADD], "tools": [1] * 100_000})
+    assert caught.value.error_count() == 1
+
+
+def test_a_text_full_of_bad_references_gives_few_faults():
+    with pytest.raises(InvalidRequest) as caught:
+        plan({"type": "llm", "args": {"prompt": "{{steps.x}}" * 1000}})
+    assert len(caught.value.details) == 10
 
 
 @pytest.mark.parametrize(
@@ -203,6 +235,38 @@ def test_references_are_replaced(value, resolved):
 def test_a_reference_to_nothing_is_an_invalid_argument(value):
     with pytest.raises(InvalidArgs):
         resolve(value, FIELDS, OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("value", "output"),
+    [
+        ("is {{steps.a.output}}", 10**30),
+        (f"{{{{steps.a.output.{'9' * 5000}}}}}", [1]),
+        ("{{steps.a.output.\u0661}}", [1, 2]),
+    ],
+)
+def test_a_number_too_big_is_an_invalid_argument(value, output):
+    with pytest.raises(InvalidArgs):
+        resolve(value, FIELDS, {"a": output})
+
+
+def test_a_big_number_passes_as_a_value():
+    assert resolve({"n": "{{steps.a.output}}"}, FIELDS, {"a": 10**30}) == {"n": 10**30}
+
+
+TEXT = "x" * 10_000
+
+
+@pytest.mark.parametrize(
+    "value", ["{{input}}" * 101, " {{input}}" * 100, {"k": ["{{input}}"] * 101}, ["{{steps.a.output}}"] * 101]
+)
+def test_references_cannot_multiply_a_text_without_end(value):
+    with pytest.raises(InvalidArgs, match="more than 1000000 characters"):
+        resolve(value, {"input": TEXT}, {"a": [{TEXT: 1}]})
+
+
+def test_resolved_arguments_may_have_a_million_characters():
+    assert len(resolve("{{input}}" * 100, {"input": TEXT}, {})) == 1_000_000
 
 
 def test_what_a_reference_brings_is_not_read_as_a_reference():

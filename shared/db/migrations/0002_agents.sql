@@ -36,18 +36,21 @@ CREATE TABLE session (
     questions jsonb NOT NULL DEFAULT '[]',
     cost_microusd bigint NOT NULL DEFAULT 0,
     result text,
+    turn_id text, -- who answers now; a turn writes only while this is its own
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     FOREIGN KEY (microdao_id, agent_id) REFERENCES agent
 );
 CREATE INDEX ON session (microdao_id, id DESC);
+CREATE INDEX session_running ON session (updated_at) WHERE state = 'RUNNING';
 CALL protect_tenant_table('session');
 
+-- json, not jsonb: a message must come back as it was sent, and jsonb turns 1e30 into a number of 31 digits.
 CREATE TABLE session_message (
     microdao_id text NOT NULL REFERENCES microdao,
     session_id text NOT NULL REFERENCES session ON DELETE CASCADE,
     position integer NOT NULL,
-    message jsonb NOT NULL,
+    message json NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (session_id, position)
 );

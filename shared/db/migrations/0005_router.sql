@@ -10,6 +10,8 @@ CREATE TABLE flow (
     mode text NOT NULL CHECK (mode IN ('auto', 'structured', 'hybrid')),
     request jsonb NOT NULL,
     idempotency_key text,
+    -- What the key was used for: jsonb gives some numbers back in another form, so the stored request cannot tell.
+    request_hash text,
     revision integer NOT NULL DEFAULT 0,
     next jsonb NOT NULL DEFAULT '{"action": "execute"}',
     transitions text[] NOT NULL,

@@ -7,11 +7,9 @@ there is nothing to go on.
 
 import re
 
-import orjson
-
 from shared.llm.providers.offline.choice import is_about_the_past
 from shared.llm.providers.offline.intent import is_cancelling, is_question
-from shared.llm.providers.offline.json_mode import as_json, wants_json
+from shared.llm.providers.offline.json_mode import as_json, encoded, wants_json
 from shared.llm.providers.offline.lexicon import ACTIONS, GREETINGS, HELP, RECALLING, REMEMBER, THANKS
 from shared.llm.providers.offline.memory import is_personal, last_said, recall, tells_of_the_user
 from shared.llm.providers.offline.phrases import say
@@ -42,7 +40,7 @@ def decide(request: ChatRequest) -> Reply:
     reading = read_request(request)
     reply = forced_tool(reading) or _verbatim(reading) or _decided(reading)
     if wants_json(request) and isinstance(reply, str):
-        return orjson.dumps(as_json(request, reply)).decode()
+        return encoded(as_json(request, reply))
     return reply
 
 

@@ -176,10 +176,12 @@ def _choice(options: list[Any], text: str) -> Any:
     said = tokens(text)
     lowered = text.lower()
     for option in options:
+        if not isinstance(option, str | int | float):
+            continue
         word = str(option).lower()
         if word in lowered.split() or (tokens(word) and len(overlap(tokens(word), said)) == len(set(tokens(word)))):
             is_refused = len(options) == 2 and re.search(rf"{NEGATION}\s+{re.escape(word)}", lowered)
-            return next(other for other in options if other != option) if is_refused else option
+            return next((other for other in options if other != option), option) if is_refused else option
     return None
 
 

@@ -15,6 +15,8 @@ URL = re.compile(r"https?://[^\s<>\"']+")
 DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2})?(?:Z|[+-]\d{2}:\d{2})?)?\b")
 IDENTIFIER = re.compile(r"\b[a-z]+_[0-9a-f]{8,}\b")
 
+_LARGEST_NUMBER = 2.0**63
+
 _ANY_QUOTED = r'"[^"]+"|“[^”]+”|«[^»]+»|„[^“”]+[“”]|`[^`]+`|\'[^\']+\''
 _PROPER = rf"(?:{_ANY_QUOTED}|[^\s,.;:!?\"«“]+(?:\s+(?:[A-ZА-ЯІЇЄҐЁ0-9][^\s,;:!?]*))*)"
 _TO_THE_END = r"(?:(?!\s(?:with (?:a |the )?\w+ |due |by |з описом|с описанием))[^,;\n])+?"
@@ -129,7 +131,7 @@ def after_noun(text: str, kinds: frozenset[str]) -> str:
 
 def numbers(text: str) -> list[int | float]:
     """Every number, in order."""
-    return [float(number) if "." in number else int(number) for number in NUMBER.findall(text)]
+    return [number for found in NUMBER.findall(text) if (number := _number(found)) is not None]
 
 
 def labelled(text: str, label: str) -> str:
@@ -148,8 +150,14 @@ def number_beside(text: str, label: str) -> int | float | None:
     )
     if not match:
         return None
-    number = match.group(1) or match.group(2)
-    return float(number) if "." in number else int(number)
+    return _number(match.group(1) or match.group(2))
+
+
+def _number(text: str) -> int | float | None:
+    """The number that digits write; None for one that JSON readers do not take (RFC 8259 section 6)."""
+    if abs(float(text)) >= _LARGEST_NUMBER:
+        return None
+    return float(text) if "." in text else int(text)
 
 
 def unquoted(text: str) -> str:

@@ -8,12 +8,11 @@ import re
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
-import orjson
-
 from shared.errors import Unavailable, UnsupportedParameter
 from shared.ids import new_id
 from shared.llm.providers.base import Answer, Delta, End, TextEmbedder, Vectors
 from shared.llm.providers.offline.answer import Reply, decide
+from shared.llm.providers.offline.json_mode import encoded
 from shared.llm.providers.offline.requests import Call
 from shared.llm.tokens import estimate_prompt_tokens, estimate_tokens
 from shared.wire.chat import ChatRequest, Usage, new_usage
@@ -88,7 +87,7 @@ def _deltas(reply: Reply) -> Iterator[dict[str, Any]]:
 
 
 def _function(call: Call) -> dict[str, str]:
-    return {"name": call.tool, "arguments": orjson.dumps(call.args).decode()}
+    return {"name": call.tool, "arguments": encoded(call.args)}
 
 
 def _limited(request: ChatRequest, text: str) -> tuple[str, str]:

@@ -43,7 +43,8 @@ def forced_tool(reading: Reading) -> Call | None:
     choice = reading.request.tool_choice
     if choice != "required" and not isinstance(choice, dict):
         return None
-    name = choice.get("function", {}).get("name") if isinstance(choice, dict) else None
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
     offered = [tool for tool in reading.tools if name in (None, tool.name)]
     tool = choose_tool(reading.text, offered, at_least=0.0)
     if tool is None:
