@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shared.llm.limits import Limits
     from shared.llm.pricing import PriceTable
     from shared.llm.response_cache import ResponseCache
-    from shared.memory.embedding import Vector
+    from shared.memory.embedding.port import Vector
     from shared.memory.memory import Memory
     from shared.policy.keys import Keys
     from shared.policy.tenants import Tenants
@@ -175,11 +175,11 @@ class Services:
         return Meter(self.database)
 
     async def _embed_texts(self, texts: "Sequence[str]") -> "list[Vector]":
-        """The memory's own embedder, lent to the gateway, which stands below it."""
-        from shared.memory.embedders import open_embedder
-        from shared.memory.embedding import embed
+        """The memory's own model, lent to the gateway, which stands below it."""
+        from shared.memory.embedding.embedders import open_local_model
+        from shared.memory.embedding.port import LocalEmbedder
 
-        return await embed(open_embedder(self.settings), texts)
+        return await LocalEmbedder(open_local_model(self.settings)).embed(texts, "passage", "")
 
     async def missing(self) -> list[str]:
         """What is down or behind: ``database``, ``migrations``. Empty when ready."""

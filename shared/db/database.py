@@ -25,9 +25,13 @@ Result = TypeVar("Result")
 
 TENANT_ROLE = "daarion_tenant"
 SYSTEM_ROLE = "daarion_system"
+AGENT_ROLE = "daarion_agent"
 
 # Set for the transaction only.
-_ENTER = "SELECT set_config('role', %s, true), set_config('daarion.microdao_id', %s, true)"
+_ENTER = (
+    "SELECT set_config('role', %s, true), set_config('daarion.microdao_id', %s, true),"
+    " set_config('daarion.agent_id', %s, true)"
+)
 
 
 class Database:
@@ -62,6 +66,12 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def agent(self, microdao_id: str, agent_id: str) -> AsyncIterator[Connection]:
+        """A transaction that sees the memory that one agent may read, and writes what it may write."""
+        async with self._transaction(AGENT_ROLE, microdao_id, agent_id) as connection:
+            yield connection
+
+    @asynccontextmanager
     async def system(self) -> AsyncIterator[Connection]:
         """A transaction across tenants: for keys, sweepers and the usage meter."""
         async with self._transaction(SYSTEM_ROLE, "") as connection:
@@ -81,7 +91,7 @@ class Database:
         again, so it must be safe to repeat. The role and the statement are one pipeline, and a pipeline without BEGIN
         is one transaction (PostgreSQL 18 manual, §32.5.1). ``timeout_s`` stands in for the pool's own.
         """
-        entry = (TENANT_ROLE, microdao_id) if microdao_id is not None else (SYSTEM_ROLE, "")
+        entry = (TENANT_ROLE, microdao_id, "") if microdao_id is not None else (SYSTEM_ROLE, "", "")
 
         async def send(connection: Connection) -> list[Row]:
             async with connection.pipeline():
@@ -99,11 +109,11 @@ class Database:
         await self._pool.close()
 
     @asynccontextmanager
-    async def _transaction(self, role: str, microdao_id: str) -> AsyncIterator[Connection]:
+    async def _transaction(self, role: str, microdao_id: str, agent_id: str = "") -> AsyncIterator[Connection]:
         async def begin(connection: Connection) -> None:
             async with connection.pipeline():  # BEGIN and the tenant travel together
                 await connection.execute("BEGIN")
-                await connection.execute(_ENTER, (role, microdao_id))
+                await connection.execute(_ENTER, (role, microdao_id, agent_id))
 
         with _outage_reported():
             connection, _ = await self._check_out(begin, self._timeout_s)

@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from shared.db.database import SYSTEM_ROLE, TENANT_ROLE, Database
+from shared.db.database import AGENT_ROLE, SYSTEM_ROLE, TENANT_ROLE, Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 4_217_001  # any constant: two starting processes must not migrate at once
@@ -55,7 +55,7 @@ async def missing_migrations(database: Database, timeout_s: float) -> list[str]:
 
 
 def _create_roles(connection: psycopg.Connection, runtime_login: str | None) -> None:
-    for role in (TENANT_ROLE, SYSTEM_ROLE):
+    for role in (TENANT_ROLE, SYSTEM_ROLE, AGENT_ROLE):
         known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone()
         if not known:
             connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN NOINHERIT").format(sql.Identifier(role)))

