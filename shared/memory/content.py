@@ -10,16 +10,22 @@ from typing import Any
 import orjson
 
 from shared.errors import InvalidRequest, TooLarge
-from shared.memory.model import TIERS, MemoryQuery, NewMemory
+from shared.memory.model import TIERS, Filters, MemoryQuery, NewMemory
 
 _TEXT_FIELDS = ("title", "text", "user_message", "agent_reply")
 _MAX_CONTEXT_BYTES = 100_000
 """As JSON, of all that is not text: it comes back with every query that finds the item."""
+_AUTHOR_FIELDS = ("author", "speaker")
+_SPEAKER = re.compile(r"([^\W\d_][\w .'’-]{0,39}): ")
+"""How a turn begins in the transcripts of most tools: "Caroline: I went…"."""
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def compose_text(content: Mapping[str, Any]) -> str:
-    """The words a memory is found by, one field a line. Raises InvalidRequest when there are none."""
+    """The words a memory is found by, one field a line; after its author's name, if the context gives one.
+
+    Raises InvalidRequest when there are none.
+    """
     given = {name: content[name] for name in _TEXT_FIELDS if content.get(name) is not None}
     for name, value in given.items():
         if not isinstance(value, str):
@@ -27,7 +33,20 @@ def compose_text(content: Mapping[str, Any]) -> str:
     text = "\n".join(value.strip() for value in given.values() if value.strip())
     if not text:
         raise InvalidRequest("content needs user_message, agent_reply or text", param="content")
-    return text
+    author = _named_author(content)
+    return f"{author}: {text}" if author and not text.startswith(f"{author}: ") else text
+
+
+def author_of(content: Mapping[str, Any]) -> str | None:
+    """Who says it: named in the context, or before the text as in a transcript."""
+    speaker = _SPEAKER.match(str(content.get("text") or ""))
+    return _named_author(content) or (speaker[1] if speaker else None)
+
+
+def _named_author(content: Mapping[str, Any]) -> str | None:
+    context = content.get("context")
+    names = [context.get(field) for field in _AUTHOR_FIELDS] if isinstance(context, Mapping) else []
+    return next((name.strip() for name in names if isinstance(name, str) and name.strip()), None)
 
 
 def canonical_json(content: Mapping[str, Any]) -> bytes:
@@ -65,11 +84,19 @@ def check_query(query: MemoryQuery) -> None:
         raise InvalidRequest("query must not be empty", param="query")
     if not 1 <= query.k <= 100:
         raise InvalidRequest("k must be between 1 and 100", param="k")
-    if not set(query.tiers) <= set(TIERS):
+    if not 0 <= query.context_turns <= 5:
+        raise InvalidRequest("context_turns must be between 0 and 5", param="context_turns")
+    check_filters(query.filters)
+
+
+def check_filters(filters: Filters) -> None:
+    """Raises InvalidRequest naming the field that is wrong."""
+    _check_fields(filters)
+    if not set(filters.tiers) <= set(TIERS):
         raise InvalidRequest(f"memory_types must be of {', '.join(TIERS)}", param="memory_types")
 
 
-def _check_fields(record: NewMemory | MemoryQuery) -> None:
+def _check_fields(record: NewMemory | MemoryQuery | Filters) -> None:
     for field in fields(record):
         value = getattr(record, field.name)
         if isinstance(value, str) and not _is_storable(value):

@@ -1,126 +1,112 @@
-"""What agents remember: store, find by meaning, count. The one door to memory for agents, tools and the API."""
+"""What agents remember: store, find, list, forget, count. The one door to memory for agents, tools and the API."""
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, cast
 
-from psycopg.errors import ForeignKeyViolation
-
-from shared.cloud.outbox import Outbox, enqueue
+from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
 from shared.errors import NotFound
-from shared.ids import derived_id
-from shared.memory import store
-from shared.memory.content import canonical_json, check_new, check_query, compose_text, content_hash
-from shared.memory.embedders import open_embedder
-from shared.memory.embedding import Embedder, embed
+from shared.memory import store, store_index
+from shared.memory.channels import Channels
+from shared.memory.content import check_filters, check_query
+from shared.memory.documents.documents import Documents
+from shared.memory.embedding.spaces import Spaces
 from shared.memory.indexing import Indexer
-from shared.memory.model import TIERS, IndexJob, MemoryQuery, MemoryStats, NewMemory, Recollection, State, StoredMemory
-from shared.settings import Settings
+from shared.memory.intake import Intake, enqueue_items, no_agent
+from shared.memory.model import (
+    TIERS,
+    IndexJob,
+    Listing,
+    MemoryQuery,
+    MemoryStats,
+    NewMemory,
+    Recollection,
+    StoredMemory,
+)
+from shared.memory.search.searcher import Searcher
 
-QUEUE = "memory"
 _SWEEP_LIMIT = 500
 
 
 class Memory:
     """The memory of every agent of every microDAO; each call touches one microDAO, except :meth:`sweep`."""
 
-    def __init__(self, database: Database, outbox: Outbox, embedder: Embedder) -> None:
+    def __init__(self, database: Database, outbox: Outbox, spaces: Spaces) -> None:
         self._database = database
         self._outbox = outbox
-        self._embedder = embedder
-        self._indexer = Indexer(database, embedder)
+        self._intake = Intake(database, outbox)
+        self._searcher = Searcher(database, spaces)
+        self._indexer = Indexer(database, spaces)
+        self.spaces = spaces
+        self.documents = Documents(database, self._intake)
+        self.channels = Channels(database, self._intake)
 
     async def warm(self) -> None:
         """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""
-        await asyncio.to_thread(self._embedder.warm)
+        await (await self.spaces.active()).embedder.warm()
 
     async def store(self, item: NewMemory) -> StoredMemory:
-        """Keep an item; it is found by meaning once the indexer has seen it.
+        """Keep an item; it is found by its words at once, and by meaning when the indexer has seen it.
 
-        The same content from the same agent, tier and session is kept once. Raises InvalidRequest, TooLarge,
-        NotFound (agent).
+        The same content from the same agent, tier, scope, session and moment is kept once. Raises InvalidRequest,
+        TooLarge, NotFound (agent, scope) or Unauthorized (a scope that the agent may not write).
         """
-        check_new(item)
-        row = _new_row(item)
-        try:
-            async with self._database.tenant(item.microdao_id) as connection:
-                state = await store.insert_item(connection, row)
-                if state == "pending":
-                    await enqueue(connection, item.microdao_id, QUEUE, {"item_id": row["id"]})
-        except ForeignKeyViolation:
-            raise _no_agent(item.agent_id) from None
-        if state == "pending":
-            await self._outbox.committed()
-        return StoredMemory(row["id"], cast(State, state))
+        return await self._intake.store(item)
 
     async def query(self, query: MemoryQuery) -> list[Recollection]:
-        """The ``k`` memories nearest in meaning, best first. Raises InvalidRequest, NotFound (agent)."""
+        """The ``k`` memories that answer best, best first. Raises InvalidRequest, NotFound (agent)."""
         check_query(query)
-        (vector,) = await embed(self._embedder, [query.query])
-        try:
-            async with self._database.tenant(query.microdao_id) as connection:
-                rows = await store.find_nearest(connection, query, vector)
-                await store.count_use(connection, query, [row["id"] for row in rows])
-        except ForeignKeyViolation:
-            raise _no_agent(query.agent_id) from None
-        return [_recollection(row, query.explain) for row in rows]
+        return await self._searcher.search(query)
+
+    async def list(self, listing: Listing) -> list[Row]:
+        """Items as they are stored. Raises InvalidRequest."""
+        check_filters(listing.filters)
+        async with self._database.agent(listing.microdao_id, listing.agent_id) as connection:
+            return await store.list_items(connection, listing)
+
+    async def forget(self, microdao_id: str, agent_id: str, item_id: str) -> None:
+        """Delete an item with its postings and embeddings. Raises NotFound, also for what the agent may not change."""
+        async with self._database.agent(microdao_id, agent_id) as connection:
+            if not await store.delete_items(connection, [item_id]):
+                raise NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
 
     async def stats(self, microdao_id: str, agent_id: str) -> MemoryStats:
-        """An agent's memory in figures, without what has expired. Raises NotFound (agent)."""
+        """An agent's own memory in figures, without what has expired. Raises NotFound (agent)."""
         async with self._database.tenant(microdao_id) as connection:
             row = await store.read_stats(connection, microdao_id, agent_id)
         if row is None:
-            raise _no_agent(agent_id)
+            raise no_agent(agent_id)
         items = {tier: row.pop(tier) for tier in TIERS}
         return MemoryStats(items=items, **row)
 
     async def index(self, jobs: Sequence[IndexJob]) -> set[str]:
-        """Embed what the jobs name; the ids of the messages to deliver again.
+        """Index what the jobs name; the ids of the messages to deliver again.
 
         An item whose text cannot be embedded keeps the reason in its row. Raises when the model cannot be used at all.
         """
-        await self.warm()
+        for space in await self.spaces.written():
+            await space.embedder.warm()
         return await self._indexer.index(jobs)
 
-    async def sweep(self) -> int:
-        """Reclaim what expired and write a job for each item that waits without one; the number of those items.
+    async def sweep(self, *, older_than_s: float = 0.0) -> int:
+        """Reclaim what expired and queue again what waits for the indexer since so long; the number of those items.
 
         The outbox sends the jobs.
         """
         async with self._database.system() as connection:
             await store.delete_expired(connection, _SWEEP_LIMIT)
-            rows = await store.read_unqueued(connection, _SWEEP_LIMIT)
-            for row in rows:
-                await enqueue(connection, row["microdao_id"], QUEUE, {"item_id": row["id"]})
+            rows = await store_index.queue_again(connection, older_than_s, _SWEEP_LIMIT)
+            for microdao_id, item_ids in _by_microdao(rows).items():
+                await enqueue_items(connection, microdao_id, item_ids)
         return len(rows)
 
 
-def open_memory(settings: Settings, database: Database, outbox: Outbox) -> Memory:
+def _by_microdao(rows: Sequence[Row]) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        grouped.setdefault(row["microdao_id"], []).append(row["id"])
+    return grouped
+
+
+def open_memory(spaces: Spaces, database: Database, outbox: Outbox) -> Memory:
     """The memory of this process."""
-    return Memory(database, outbox, open_embedder(settings))
-
-
-def _new_row(item: NewMemory) -> dict[str, Any]:
-    canonical = canonical_json(item.content)
-    digest = content_hash(canonical)
-    source = item.content.get("source")
-    return {
-        **asdict(item),
-        "id": derived_id("mem", item.microdao_id, item.agent_id, item.tier, item.session_id or "", digest.hex()),
-        "content": canonical.decode(),
-        "content_hash": digest,
-        "text": compose_text(item.content),
-        "source": item.source or (source if isinstance(source, str) else None),
-    }
-
-
-def _recollection(row: Row, explain: bool) -> Recollection:
-    cosine = row.pop("cosine")
-    why = {"cosine": round(cosine, 4)} if explain else {}
-    return Recollection(**row, score=min(1.0, max(0.0, cosine)), why=why)
-
-
-def _no_agent(agent_id: str) -> NotFound:
-    return NotFound(f"there is no agent {agent_id!r} in this microDAO", param="agent_id")
+    return Memory(database, outbox, spaces)

@@ -139,3 +139,18 @@ class IndexJob:
     job_id: str
     microdao_id: str
     item_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """A page of what an agent may read, newest first, from before a cursor (a moment and an item's number) on.
+
+    ``written_by`` keeps to what one agent stored.
+    """
+
+    microdao_id: str
+    agent_id: str
+    filters: Filters
+    written_by: str | None = None
+    before: tuple[datetime, int] | None = None
+    limit: int = 100

@@ -1,10 +1,12 @@
 """The SQL of memory items. Every function runs in the caller's transaction, which says whose items it may see."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
+from psycopg.types.json import Jsonb
+
 from shared.db.database import Connection, Row, fetch_all, fetch_one
+from shared.memory.model import Filters, Listing, ScopeRef
 
 ITEM_COLUMNS: Final = (
     "i.id, i.number, i.tier, s.kind AS scope_kind, s.name AS scope_name, i.agent_id, i.content, i.text, i.occurred_at,"
@@ -12,17 +14,24 @@ ITEM_COLUMNS: Final = (
     " i.expires_at, i.created_at"
 )
 
+# What filters ask of an item `i`, beside its scope.
+MATCHING: Final = """(i.expires_at IS NULL OR i.expires_at > now())
+    AND (%(tiers)s::text[] = '{}' OR i.tier = ANY(%(tiers)s))
+    AND (%(channel_id)s::text IS NULL OR i.channel_id = %(channel_id)s)
+    AND (%(session_id)s::text IS NULL OR i.session_id = %(session_id)s)
+    AND (%(document_id)s::text IS NULL OR i.document_id = %(document_id)s)
+    AND (%(source)s::text IS NULL OR i.source = %(source)s)
+    AND (%(since)s::timestamptz IS NULL OR i.occurred_at >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR i.occurred_at < %(until)s)
+    AND (%(metadata)s::jsonb = '{}' OR i.content -> 'context' @> %(metadata)s::jsonb)"""
+
 _INSERT: Final = """
-WITH scope AS (
-    SELECT scope_id FROM memory_scope
-    WHERE microdao_id = %(microdao_id)s AND kind = %(scope_kind)s AND name = %(scope_name)s),
-item AS (
+WITH item AS (
     INSERT INTO memory_item (id, microdao_id, scope_id, agent_id, tier, content, text, content_hash, source, author,
         channel_id, session_id, document_id, position, importance, occurred_at, expires_at, words, lexicon)
-    SELECT %(id)s, %(microdao_id)s, scope_id, %(agent_id)s, %(tier)s, %(content)s::jsonb, %(text)s, %(content_hash)s,
+    VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(tier)s, %(content)s::jsonb, %(text)s, %(content_hash)s,
         %(source)s, %(author)s, %(channel_id)s, %(session_id)s, %(document_id)s, %(position)s, %(importance)s,
-        coalesce(%(occurred_at)s, now()), %(expires_at)s, %(words)s, %(lexicon)s
-    FROM scope
+        %(occurred_at)s, %(expires_at)s, %(words)s, %(lexicon)s)
     ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at, failure = NULL, queued_at = now(),
         state = CASE memory_item.state WHEN 'failed' THEN 'pending' ELSE memory_item.state END
     RETURNING number, scope_id, state, xmax = 0 AS is_new),
@@ -34,20 +43,20 @@ job AS (
     INSERT INTO outbox (id, microdao_id, queue, body)
     SELECT %(job_id)s, %(microdao_id)s, 'memory', %(job_body)s::jsonb FROM item
     WHERE state = 'pending' AND %(job_id)s::text IS NOT NULL)
-SELECT scope_id, state FROM item
+SELECT state FROM item
 """
 
-_RECENT: Final = f"""
+_SCOPE: Final = """
+SELECT EXISTS (SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND agent_id = %(agent_id)s) AS agent,
+    (SELECT scope_id FROM memory_scope WHERE microdao_id = current_microdao() AND kind = %(kind)s AND name = %(name)s),
+    EXISTS (SELECT 1 FROM memory_scope WHERE kind = %(kind)s AND name = %(name)s
+        AND scope_id = ANY ((SELECT agent_scopes('write'))::integer[])) AS writable
+"""
+
+_LIST: Final = f"""
 SELECT {ITEM_COLUMNS} FROM memory_item i JOIN memory_scope s USING (scope_id)
-WHERE i.scope_id = ANY (SELECT scope_id FROM memory_scope WHERE microdao_id = %(microdao_id)s)
-  AND (%(tiers)s::text[] = '{{}}' OR i.tier = ANY(%(tiers)s))
-  AND (%(channel_id)s::text IS NULL OR i.channel_id = %(channel_id)s)
-  AND (%(session_id)s::text IS NULL OR i.session_id = %(session_id)s)
-  AND (%(agent_id)s::text IS NULL OR i.agent_id = %(agent_id)s)
-  AND (%(source)s::text IS NULL OR i.source = %(source)s)
-  AND (%(until)s::timestamptz IS NULL OR i.occurred_at < %(until)s)
-  AND (%(since)s::timestamptz IS NULL OR i.occurred_at >= %(since)s)
-  AND (i.expires_at IS NULL OR i.expires_at > now())
+WHERE {MATCHING} AND (%(written_by)s::text IS NULL OR i.agent_id = %(written_by)s)
+  AND (%(scopes)s::text[] = '{{}}' OR s.kind = ANY(%(scopes)s))
   AND (%(before)s::bigint IS NULL OR (i.occurred_at, i.number) < (%(before_moment)s, %(before)s))
 ORDER BY i.occurred_at DESC, i.number DESC LIMIT %(limit)s
 """
@@ -69,12 +78,16 @@ WHERE a.microdao_id = %s AND a.agent_id = %s GROUP BY a.microdao_id, a.agent_id
 """
 
 
-async def insert_item(connection: Connection, item: Mapping[str, Any]) -> Row | None:
-    """Keep an item with its postings and its job, or find it kept already (then its expiry is renewed).
+async def read_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> Row:
+    """Whether the ``agent`` exists, the ``scope_id`` (None without such a scope), and whether it is ``writable``."""
+    row = await fetch_one(connection, _SCOPE, {"agent_id": agent_id, "kind": scope.kind, "name": scope.name})
+    return row or {}
 
-    Its ``scope_id`` and ``state``; None when there is no such scope.
-    """
-    return await fetch_one(connection, _INSERT, item)
+
+async def insert_item(connection: Connection, item: Mapping[str, Any]) -> str:
+    """Keep an item with its postings and its job, or find it kept already (then its expiry is renewed); its state."""
+    row = await fetch_one(connection, _INSERT, item)
+    return str(row["state"]) if row else "pending"
 
 
 async def insert_items(connection: Connection, items: Sequence[Mapping[str, Any]]) -> None:
@@ -99,14 +112,26 @@ async def delete_items(connection: Connection, item_ids: Sequence[str]) -> list[
     return [row["id"] for row in rows]
 
 
-async def list_items(
-    connection: Connection, conditions: Mapping[str, Any], before: tuple[datetime, int] | None, limit: int
-) -> list[Row]:
-    """Items that fit the conditions, newest first, from before a cursor on."""
-    moment, number = before or (None, None)
-    return await fetch_all(
-        connection, _RECENT, {**conditions, "before_moment": moment, "before": number, "limit": limit}
-    )
+async def list_items(connection: Connection, listing: Listing) -> list[Row]:
+    """A page of items."""
+    moment, number = listing.before or (None, None)
+    page = {"written_by": listing.written_by, "before_moment": moment, "before": number, "limit": listing.limit}
+    return await fetch_all(connection, _LIST, filter_parameters(listing.filters) | page)
+
+
+def filter_parameters(filters: Filters) -> dict[str, Any]:
+    """The parameters of MATCHING, and ``scopes``."""
+    return {
+        "tiers": list(filters.tiers),
+        "scopes": list(filters.scopes),
+        "channel_id": filters.channel_id,
+        "session_id": filters.session_id,
+        "document_id": filters.document_id,
+        "source": filters.source,
+        "since": filters.since,
+        "until": filters.until,
+        "metadata": Jsonb(filters.metadata),
+    }
 
 
 async def read_stats(connection: Connection, microdao_id: str, agent_id: str) -> Row | None:

@@ -1,0 +1,120 @@
+"""How memories come in: one at a time, or many in one transaction."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from psycopg.types.json import Jsonb
+
+from shared.clock import utc_now
+from shared.cloud.outbox import Outbox, enqueue, new_job
+from shared.db.database import Connection, Database
+from shared.errors import NotFound, Unauthorized
+from shared.ids import derived_id
+from shared.memory import store
+from shared.memory.content import author_of, canonical_json, check_new, compose_text, content_hash
+from shared.memory.model import NewMemory, ScopeRef, State, StoredMemory
+from shared.memory.search.terms import LEXICON, item_terms
+
+QUEUE = "memory"
+_ITEMS_A_JOB = 32
+
+
+class Intake:
+    """Keeps what agents are to remember."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    async def store(self, item: NewMemory) -> StoredMemory:
+        """Keep an item; it is found by its words at once, and by meaning when the indexer has seen it.
+
+        The same content from the same agent, tier, scope, session and moment is kept once. Raises as :meth:`writing`,
+        InvalidRequest or TooLarge.
+        """
+        row = item_row(item)
+        job = new_job(item.microdao_id, QUEUE, {"item_ids": [row["id"]]})
+        row |= {"job_id": job["id"], "job_body": Jsonb(job["body"])}
+        async with self.writing(item.microdao_id, item.agent_id, scope_of(item)) as (connection, scope_id):
+            state = await store.insert_item(connection, row | {"scope_id": scope_id})
+        return StoredMemory(row["id"], cast(State, state))
+
+    @asynccontextmanager
+    async def writing(
+        self, microdao_id: str, agent_id: str, scope: ScopeRef
+    ) -> AsyncIterator[tuple[Connection, int]]:
+        """A transaction of the agent's, and the number of the scope that it writes; jobs leave after it.
+
+        Raises NotFound (agent, scope) or Unauthorized (a scope that the agent may not write).
+        """
+        async with self._database.agent(microdao_id, agent_id) as connection:
+            found = await store.read_scope(connection, agent_id, scope)
+            if not found["agent"]:
+                raise no_agent(agent_id)
+            if found["scope_id"] is None:
+                raise NotFound(f"there is no {scope.kind} {scope.name!r} in this microDAO", param="scope")
+            if not found["writable"]:
+                raise Unauthorized(f"{agent_id} may not write into the memory of {scope.kind} {scope.name}")
+            yield connection, found["scope_id"]
+        await self._outbox.committed()
+
+
+async def enqueue_items(connection: Connection, microdao_id: str, item_ids: Sequence[str]) -> None:
+    """Write the jobs that index these items, in the caller's transaction."""
+    for start in range(0, len(item_ids), _ITEMS_A_JOB):
+        await enqueue(connection, microdao_id, QUEUE, {"item_ids": list(item_ids[start : start + _ITEMS_A_JOB])})
+
+
+def scope_of(item: NewMemory) -> ScopeRef:
+    """Whose memory an item becomes part of."""
+    return item.scope or ScopeRef("agent", item.agent_id)
+
+
+def item_row(item: NewMemory, **more: Any) -> dict[str, Any]:
+    """The row of an item and its postings, without a job. Raises InvalidRequest or TooLarge."""
+    check_new(item)
+    canonical = canonical_json(item.content)
+    digest = content_hash(canonical)
+    scope = scope_of(item)
+    text = compose_text(item.content)
+    author = author_of(item.content)
+    moment = item.occurred_at or utc_now()
+    terms = item_terms(text, author, moment)
+    source = item.content.get("source")
+    return {
+        "id": _item_id(item, scope, digest),
+        "microdao_id": item.microdao_id,
+        "agent_id": item.agent_id,
+        "tier": item.tier,
+        "content": canonical.decode(),
+        "content_hash": digest,
+        "text": text,
+        "author": author,
+        "source": item.source or (source if isinstance(source, str) else None),
+        "channel_id": item.channel_id,
+        "session_id": item.session_id,
+        "document_id": None,
+        "position": None,
+        "importance": item.importance,
+        "occurred_at": moment,
+        "expires_at": item.expires_at,
+        "words": sum(terms.values()),
+        "lexicon": LEXICON,
+        "terms": list(terms),
+        "frequencies": [min(count, 32_767) for count in terms.values()],
+        "job_id": None,
+        "job_body": None,
+        **more,
+    }
+
+
+def _item_id(item: NewMemory, scope: ScopeRef, digest: bytes) -> str:
+    moment = item.occurred_at.isoformat() if item.occurred_at else ""
+    place = (item.microdao_id, scope.kind, scope.name, item.agent_id, item.tier, item.session_id or item.channel_id or "")
+    return derived_id("mem", *place, moment, digest.hex())
+
+
+def no_agent(agent_id: str) -> NotFound:
+    """What an unknown agent is answered with."""
+    return NotFound(f"there is no agent {agent_id!r} in this microDAO", param="agent_id")

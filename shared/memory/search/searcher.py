@@ -1,0 +1,130 @@
+"""One search: embed the question, gather candidates, rank, fold repetitions, fetch what is answered."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from shared.db.database import Connection, Database, Row
+from shared.errors import NotFound
+from shared.memory import store_search
+from shared.memory.embedding.port import Vector
+from shared.memory.embedding.spaces import Space, Spaces
+from shared.memory.model import MemoryQuery, Recollection, ScopeRef, Turn
+from shared.memory.search.folding import fold
+from shared.memory.search.fusion import Candidate, Ranked, rank
+from shared.memory.search.terms import query_terms
+
+_DEPTH = 100  # candidates of each arm
+_PARTS = 8  # the most vectors an item has
+_REACH = 2  # neighbours on each side that count
+_SPARE = 2  # so many times k are looked at for repetitions
+_FOLDED_CHARACTERS = 1000
+_MISS_BELOW = 0.3
+"""A query whose best answer scores less counts as a miss."""
+
+
+class Searcher:
+    """Finds memories for agents."""
+
+    def __init__(self, database: Database, spaces: Spaces) -> None:
+        self._database = database
+        self._spaces = spaces
+
+    async def search(self, query: MemoryQuery) -> list[Recollection]:
+        """The ``k`` best, best first. Raises NotFound (agent)."""
+        space = await self._spaces.active()
+        vector = await self._embed(space, query)
+        async with self._database.agent(query.microdao_id, query.agent_id) as connection:
+            plan = await _plan(connection, query, space, vector)
+            candidates = [_candidate(row) for row in await store_search.find_candidates(connection, plan)]
+            return await _answers(connection, query, rank(candidates, query.query, query.mode))
+
+    async def _embed(self, space: Space, query: MemoryQuery) -> Vector | None:
+        if query.mode == "lexical":
+            return None
+        (vector,) = await space.embedder.embed([query.query], "query", query.microdao_id)
+        return vector
+
+
+async def _plan(
+    connection: Connection, query: MemoryQuery, space: Space, vector: Vector | None
+) -> store_search.SearchPlan:
+    scopes = await store_search.read_scopes(connection, space.id)
+    if not any(scope["kind"] == "agent" and scope["name"] == query.agent_id for scope in scopes):
+        raise NotFound(f"there is no agent {query.agent_id!r} in this microDAO", param="agent_id")
+    wanted = [scope for scope in scopes if scope["kind"] in (query.filters.scopes or (scope["kind"],))]
+    depth = max(_DEPTH, _SPARE * query.k)
+    return store_search.SearchPlan(
+        space_id=space.id,
+        dimensions=space.dimensions,
+        vector=vector,
+        terms=() if query.mode == "vector" else tuple(query_terms(query.query)),
+        scopes=[scope["scope_id"] for scope in wanted],
+        large_scopes=[scope["scope_id"] for scope in wanted if scope["is_large"]],
+        filters=query.filters,
+        depth=depth,
+        parts=max(depth, _PARTS * query.k),
+        reach=_REACH,
+    )
+
+
+def _candidate(row: Row) -> Candidate:
+    near = zip(row["steps"] or (), row["cosines"] or (), row["bm25s"] or (), strict=True)
+    return Candidate(
+        number=row["number"],
+        thread=row["thread"],
+        author=row["author"],
+        occurred_at=row["occurred_at"],
+        importance=row["importance"],
+        cosine=row["cosine"],
+        bm25=row["bm25"],
+        neighbours={step: (cosine, bm25) for step, cosine, bm25 in near},
+    )
+
+
+async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[Ranked]) -> list[Recollection]:
+    shortlist = [one.number for one in ranked[: _SPARE * query.k]]
+    texts = await store_search.read_texts(connection, shortlist, _FOLDED_CHARACTERS)
+    chosen = dict(fold(shortlist, texts, query.k))
+    scored = {one.number: one for one in ranked}
+    rows = await store_search.read_found(connection, list(chosen), _asked(query, ranked))
+    ids = {row["number"]: row["id"] for row in rows}
+    turns = await _turns(connection, query, rows)
+    return [
+        _recollection(row, scored[row["number"]], query.explain, ids.get(chosen[row["number"]] or 0), turns)
+        for row in rows
+    ]
+
+
+def _asked(query: MemoryQuery, ranked: Sequence[Ranked]) -> dict[str, Any]:
+    return {
+        "microdao_id": query.microdao_id,
+        "agent_id": query.agent_id,
+        "misses": int(not ranked or ranked[0].score < _MISS_BELOW),
+        "with_content": query.with_content,
+    }
+
+
+async def _turns(connection: Connection, query: MemoryQuery, rows: Sequence[Row]) -> dict[tuple[int, int], list[Turn]]:
+    """Neighbours in order of time by item and side (-1 before, 1 after)."""
+    turns: dict[tuple[int, int], list[Turn]] = defaultdict(list)
+    if query.context_turns and rows:
+        for row in await store_search.read_turns(connection, [row["number"] for row in rows], query.context_turns):
+            turn = Turn(id=row["id"], text=row["text"], occurred_at=row["occurred_at"])
+            turns[row["item"], row["step"]].append(turn)
+    return turns
+
+
+def _recollection(
+    row: Row, ranked: Ranked, explain: bool, duplicate_of: str | None, turns: dict[tuple[int, int], list[Turn]]
+) -> Recollection:
+    number = row.pop("number")
+    return Recollection(
+        scope=ScopeRef(row.pop("scope_kind"), row.pop("scope_name")),
+        score=round(ranked.score, 6),
+        duplicate_of=duplicate_of,
+        before=tuple(turns[number, -1]),
+        after=tuple(turns[number, 1]),
+        why=ranked.why if explain else {},
+        **row,
+    )

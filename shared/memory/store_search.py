@@ -1,0 +1,206 @@
+"""The SQL of search: one statement finds the candidates of both arms with every signal that ranks them.
+
+The vector arm is exact inside small scopes (a filter over an index that tenants share would silently lose rows) and
+goes through the scope's own approximate index in large ones. The lexical arm is BM25 (k1 1.2, b 0.75; Robertson &
+Zaragoza 2009) over the postings of any of the query's terms. Both arms' best are joined, and each candidate comes with
+the scores of its neighbours in the conversation or document.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from shared.db.database import Connection, Row, fetch_all
+from shared.memory.embedding.port import Vector
+from shared.memory.model import Filters
+from shared.memory.store import MATCHING, filter_parameters
+from shared.memory.store_index import literal
+
+_SCOPES: Final = """
+SELECT s.scope_id, s.kind, s.name, l.scope_id IS NOT NULL AS is_large,
+    set_config('jit', 'off', true), set_config('hnsw.ef_search', '200', true),
+    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true)
+FROM memory_scope s LEFT JOIN memory_large_scope l ON l.scope_id = s.scope_id AND l.space_id = %s
+WHERE s.scope_id = ANY ((SELECT agent_scopes('read'))::integer[])
+"""
+
+_ALIVE: Final = "(p.expires_at IS NULL OR p.expires_at > now())"
+
+_EXPIRED: Final = """
+{item} <> ALL (ARRAY(
+    SELECT number FROM memory_item WHERE scope_id = ANY(%(scopes)s) AND expires_at <= now()))"""
+
+_MATCHING: Final = "EXISTS (SELECT 1 FROM memory_item i WHERE i.number = {item} AND " + MATCHING + ")"
+
+# "+ 0" keeps the planner from any approximate index.
+_EXACT: Final = """
+    (SELECT e.item, (e.embedding <=> %(vector)s::halfvec) + 0 AS distance FROM memory_embedding e
+    WHERE e.space_id = {space} AND e.scope_id = ANY(%(exact_scopes)s) AND {matching} ORDER BY 2, 1 LIMIT %(parts)s)"""
+
+# The index's order is only nearly right, so that its rows are sorted again.
+_APPROXIMATE: Final = """
+    (SELECT e.item, (e.embedding <=> %(vector)s::halfvec) + 0 AS distance FROM memory_embedding e
+    WHERE e.space_id = {space} AND e.scope_id = {scope} AND {matching}
+    ORDER BY e.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) LIMIT %(parts)s)"""
+
+_SEARCH: Final = """
+WITH hits AS MATERIALIZED (
+    SELECT p.term, p.item, p.frequency, p.words FROM memory_posting p
+    WHERE p.scope_id = ANY(%(scopes)s) AND p.term = ANY(%(terms)s) AND {matching_posting}),
+corpus AS (
+    SELECT count(*) AS items, greatest(avg(words), 1) AS words FROM memory_item WHERE scope_id = ANY(%(scopes)s)),
+weights AS (
+    SELECT t.term, ln(1 + (greatest(c.items, t.found) - t.found + 0.5) / (t.found + 0.5)) AS idf
+    FROM (SELECT term, count(*) AS found FROM hits GROUP BY term) t, corpus c),
+lexical AS MATERIALIZED (
+    SELECT h.item, sum(w.idf * h.frequency * 2.2 / (h.frequency + 1.2 * (0.25 + 0.75 * h.words / c.words))) AS bm25
+    FROM hits h JOIN weights w USING (term), corpus c GROUP BY h.item),
+best AS MATERIALIZED (SELECT item FROM lexical ORDER BY bm25 DESC, item LIMIT %(depth)s),
+near AS MATERIALIZED ({near}),
+candidate AS MATERIALIZED (
+    SELECT i.number, i.scope_id, i.thread, i.tier, i.occurred_at, i.author, i.importance
+    FROM memory_item i WHERE i.number IN (SELECT item FROM near UNION SELECT item FROM best)),
+neighbour AS MATERIALIZED (
+    SELECT c.number AS item, n.number, n.step FROM candidate c CROSS JOIN LATERAL (
+        (SELECT p.number, -row_number() OVER (ORDER BY p.occurred_at DESC, p.number DESC) AS step FROM memory_item p
+        WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
+            AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND {alive}
+        ORDER BY p.occurred_at DESC, p.number DESC LIMIT %(reach)s)
+        UNION ALL
+        (SELECT p.number, row_number() OVER (ORDER BY p.occurred_at, p.number) AS step FROM memory_item p
+        WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
+            AND (p.occurred_at, p.number) > (c.occurred_at, c.number) AND {alive}
+        ORDER BY p.occurred_at, p.number LIMIT %(reach)s)) n),
+scored AS MATERIALIZED (
+    SELECT o.number, l.bm25, (
+        SELECT 1 - min(e.embedding <=> %(vector)s::halfvec) FROM memory_embedding e
+        WHERE e.space_id = {space} AND e.scope_id = ANY(%(scopes)s) AND e.item = o.number) AS cosine
+    FROM (SELECT number FROM candidate UNION SELECT number FROM neighbour) o LEFT JOIN lexical l ON l.item = o.number),
+around AS (
+    SELECT n.item, array_agg(n.step::integer) AS steps, array_agg(coalesce(s.cosine, 0)::float8) AS cosines,
+        array_agg(coalesce(s.bm25, 0)::float8) AS bm25s
+    FROM neighbour n JOIN scored s USING (number) GROUP BY n.item)
+SELECT c.number, c.thread, c.author, c.occurred_at, c.importance, s.cosine::float8 AS cosine,
+    coalesce(s.bm25, 0)::float8 AS bm25, a.steps, a.cosines, a.bm25s
+FROM candidate c JOIN scored s USING (number) LEFT JOIN around a ON a.item = c.number
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """What to search: the question in both forms, the space and the scopes, and how much to bring back.
+
+    ``depth`` candidates from each arm, each with ``reach`` neighbours on both sides. No ``vector``, no vector arm; no
+    ``terms``, no lexical arm.
+    """
+
+    space_id: int
+    dimensions: int
+    vector: Vector | None
+    terms: Sequence[str]
+    scopes: Sequence[int]
+    large_scopes: Sequence[int]
+    filters: Filters
+    depth: int
+    parts: int
+    reach: int
+
+
+async def read_scopes(connection: Connection, space_id: int) -> list[Row]:
+    """The scopes that the transaction's agent may read, and which are large; prepares the transaction for a search."""
+    return await fetch_all(connection, _SCOPES, (space_id,))
+
+
+async def find_candidates(connection: Connection, plan: SearchPlan) -> list[Row]:
+    """Each candidate's signals: ``cosine`` (None without an embedding), ``bm25``, and those of its neighbours."""
+    async with connection.cursor(binary=True) as cursor:
+        # Planned afresh: a plan for every tenant suits none.
+        await cursor.execute(_statement(plan), _parameters(plan), prepare=False)
+        return await cursor.fetchall()
+
+
+def _statement(plan: SearchPlan) -> str:
+    is_filtered = plan.filters != Filters(scopes=plan.filters.scopes)
+    condition = _MATCHING if is_filtered else _EXPIRED
+    near = "SELECT item FROM lexical LIMIT 0"
+    if plan.vector is not None:
+        fields = {"space": plan.space_id, "matching": condition.replace("{item}", "e.item"), "dimensions": plan.dimensions}
+        arms = [_APPROXIMATE.format(scope=scope, **fields) for scope in _approximate_scopes(plan)]
+        arms.append(_EXACT.format(**fields))
+        near = (
+            f"SELECT item FROM ({' UNION ALL '.join(arms)}) a GROUP BY item ORDER BY min(distance), item"
+            " LIMIT %(depth)s"
+        )
+    return _SEARCH.format(near=near, space=plan.space_id, matching_posting=condition.replace("{item}", "p.item"), alive=_ALIVE)
+
+
+def _approximate_scopes(plan: SearchPlan) -> Sequence[int]:
+    """An index that is filtered afterwards may come up short, so filtered searches are exact."""
+    return () if plan.filters != Filters(scopes=plan.filters.scopes) else plan.large_scopes
+
+
+def _parameters(plan: SearchPlan) -> dict[str, Any]:
+    approximate = set(_approximate_scopes(plan))
+    return {
+        "vector": literal(plan.vector or [0.0] * plan.dimensions),
+        "terms": list(plan.terms),
+        "scopes": list(plan.scopes),
+        "exact_scopes": [scope for scope in plan.scopes if scope not in approximate],
+        "depth": plan.depth,
+        "parts": plan.parts,
+        "reach": plan.reach,
+        **filter_parameters(plan.filters),
+    }
+
+
+_FOUND: Final = """
+WITH found AS (
+    SELECT number, place FROM unnest(%(numbers)s::bigint[]) WITH ORDINALITY AS f (number, place)),
+counted AS (
+    INSERT INTO memory_use AS u (scope_id, item, hits)
+    SELECT i.scope_id, i.number, 1 FROM found JOIN memory_item i USING (number) ORDER BY i.number
+    ON CONFLICT (item) DO UPDATE SET hits = u.hits + 1, last_hit_at = now()),
+asked AS (
+    INSERT INTO memory_activity AS a (microdao_id, agent_id, queries, misses)
+    VALUES (%(microdao_id)s, %(agent_id)s, 1, %(misses)s)
+    ON CONFLICT (microdao_id, agent_id, day) DO UPDATE SET queries = a.queries + 1, misses = a.misses + %(misses)s)
+SELECT i.id, i.number, i.tier, s.kind AS scope_kind, s.name AS scope_name, i.text, i.occurred_at, i.session_id,
+    i.channel_id, i.document_id, i.position, i.source,
+    CASE WHEN %(with_content)s THEN i.content ELSE '{}' END AS content
+FROM found JOIN memory_item i USING (number) JOIN memory_scope s USING (scope_id) ORDER BY place
+"""
+
+_TURNS: Final = f"""
+SELECT c.number AS item, n.id, n.text, n.occurred_at, n.step FROM memory_item c CROSS JOIN LATERAL (
+    (SELECT p.id, p.text, p.occurred_at, -1 AS step, p.number FROM memory_item p
+    WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
+        AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND {_ALIVE}
+    ORDER BY p.occurred_at DESC, p.number DESC LIMIT %(turns)s)
+    UNION ALL
+    (SELECT p.id, p.text, p.occurred_at, 1 AS step, p.number FROM memory_item p
+    WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
+        AND (p.occurred_at, p.number) > (c.occurred_at, c.number) AND {_ALIVE}
+    ORDER BY p.occurred_at, p.number LIMIT %(turns)s)) n
+WHERE c.number = ANY(%(numbers)s) ORDER BY n.occurred_at, n.number
+"""
+
+
+async def read_texts(connection: Connection, numbers: Sequence[int], characters: int) -> dict[int, str]:
+    """How each item begins, by its number."""
+    rows = await fetch_all(
+        connection,
+        "SELECT number, left(text, %s) AS text FROM memory_item WHERE number = ANY(%s)",
+        (characters, list(numbers)),
+    )
+    return {row["number"]: row["text"] for row in rows}
+
+
+async def read_found(connection: Connection, numbers: Sequence[int], asked: Mapping[str, Any]) -> list[Row]:
+    """The items with these numbers, in this order. Counts the query (``microdao_id``, ``agent_id``, ``misses`` 0 or 1)
+    and a hit for each item."""
+    return await fetch_all(connection, _FOUND, {"numbers": list(numbers), **asked})
+
+
+async def read_turns(connection: Connection, numbers: Sequence[int], turns: int) -> list[Row]:
+    """So many neighbours on both sides of each item: ``item``, ``step`` (-1 before, 1 after), in order of time."""
+    return await fetch_all(connection, _TURNS, {"numbers": list(numbers), "turns": turns})
