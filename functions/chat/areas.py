@@ -17,6 +17,8 @@ _FIRST_PATHS: Final = ("/v1/", "/healthz", "/readyz")
 _LATER: Final = (
     "routes_llm",
     "routes_memory",
+    "routes_documents",
+    "routes_channels",
     "routes_tools",
     "routes_policy",
     "routes_agents",

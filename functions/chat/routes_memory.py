@@ -1,5 +1,6 @@
-"""An agent's memory: store, query, statistics."""
+"""An agent's memory: store, query, recent, items, statistics."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -8,24 +9,36 @@ from fastapi import APIRouter, Query
 from pydantic import AliasChoices, AwareDatetime, Field, model_validator
 
 from functions.chat.bodies import JsonRoute
-from functions.chat.dependencies import PrincipalDep, ServicesDep, permit, within
-from functions.chat.schemas import ERRORS, Body, View
-from shared.memory.model import MemoryQuery, NewMemory
+from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, permit, within
+from functions.chat.memory_bodies import (
+    AgentBody,
+    Identifier,
+    ScopeBody,
+    Source,
+    acting,
+    read_cursor,
+    scope_ref,
+    write_cursor,
+)
+from functions.chat.schemas import ERRORS, Accepted, Body, View
+from shared.db.database import Row
+from shared.memory.documents.documents import NewDocument
+from shared.memory.model import Filters, Listing, MemoryQuery, NewMemory, Recollection, ScopeKind, SearchMode, Tier
 
 router = APIRouter(prefix="/internal/agent-memory", route_class=JsonRoute, responses=ERRORS, tags=["Memory"])
 
-Tier = Literal["short_term", "mid_term", "long_term"]
-Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+_CHUNKED_CHARACTERS = 1500  # a longer text of long-term memory is a document
+Tiers = Annotated[list[Tier], Field(default_factory=list, max_length=3)]
 
 
 class MemoryContent(Body):
-    """An exchange (``user_message``, ``agent_reply``) or a text."""
+    """An exchange (``user_message``, ``agent_reply``) or a text. ``context`` may name the ``author``."""
 
     user_message: str | None = Field(default=None, max_length=100_000)
     agent_reply: str | None = Field(default=None, max_length=100_000)
     text: str | None = Field(default=None, max_length=1_000_000)
     title: str | None = Field(default=None, max_length=1000)
-    source: str | None = Field(default=None, max_length=1000)
+    source: Source | None = None
     context: dict[str, Any] | None = None
 
     @model_validator(mode="after")
@@ -35,11 +48,9 @@ class MemoryContent(Body):
         return self
 
 
-class StoreBody(Body):
+class StoreBody(ScopeBody):
     """What to remember."""
 
-    agent_id: Identifier
-    microdao_id: Identifier | None = None
     memory_type: Tier = "mid_term"
     content: MemoryContent
     importance: float = Field(default=0.5, ge=0, le=1)
@@ -50,44 +61,78 @@ class StoreBody(Body):
 
 
 class StoredView(View):
-    """Stored; found by meaning once its state is ``ready``."""
+    """Stored; found by its words now, by meaning once its state is ``ready``."""
 
     id: str
     state: Literal["pending", "ready", "failed"]
 
 
 class QueryFilters(Body):
-    """Which memories may answer."""
+    """Which memories may answer. ``metadata`` must be contained in a memory's ``content.context``."""
 
     channel_id: Identifier | None = None
     session_id: Identifier | None = None
-    source: str | None = Field(default=None, max_length=1000)
+    document_id: Identifier | None = None
+    source: Source | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict, max_length=20)
 
 
-class QueryBody(Body):
-    """What to look for."""
+class QueryBody(AgentBody):
+    """What to look for, in all that the agent may read or in some ``scopes`` only.
 
-    agent_id: Identifier
-    microdao_id: Identifier | None = None
+    ``context_turns`` brings so many neighbours before and after each memory. ``mode`` can switch off words or meaning.
+    """
+
     query: str = Field(min_length=1, max_length=20_000, pattern=r"\S")
     k: int = Field(default=5, ge=1, le=100, validation_alias=AliasChoices("k", "limit"))
-    memory_types: list[Tier] = Field(default_factory=list, max_length=3)
+    memory_types: Tiers
+    scopes: list[ScopeKind] = Field(default_factory=list, max_length=3)
     filters: QueryFilters = Field(default_factory=QueryFilters)
+    mode: SearchMode = "hybrid"
+    context_turns: int = Field(default=0, ge=0, le=5)
     explain: bool = False
 
 
-class RecollectionView(View):
-    """One memory found, best first."""
+class ScopeView(View):
+    """Whose memory it is."""
+
+    kind: ScopeKind
+    name: str
+
+
+class TurnView(View):
+    """A neighbour in the conversation or document."""
+
+    id: str
+    text: str
+    occurred_at: datetime
+
+
+class PlacedView(View):
+    """A memory and where it comes from."""
 
     id: str
     memory_type: Tier
-    score: float
+    scope: ScopeView
     content: dict[str, Any]
     text: str
     occurred_at: datetime
     source: str | None
+    session_id: str | None
+    channel_id: str | None
+    document_id: str | None
+    position: int | None
+
+
+class RecollectionView(PlacedView):
+    """A memory found, best first. ``duplicate_of`` is a better one that says the same."""
+
+    score: float
+    duplicate_of: str | None
+    before: list[TurnView]
+    after: list[TurnView]
     why: dict[str, Any] | None = None
 
 
@@ -95,6 +140,62 @@ class QueryView(View):
     """The memories found."""
 
     memories: list[RecollectionView]
+
+
+class RecentBody(AgentBody):
+    """A channel or session, and how much of it: the newest messages that fit into ``max_tokens`` together."""
+
+    channel_id: Identifier | None = None
+    session_id: Identifier | None = None
+    memory_types: Tiers
+    max_tokens: int = Field(default=2000, ge=1, le=200_000)
+    limit: int = Field(default=100, ge=1, le=500)
+
+
+class RecentMessage(PlacedView):
+    """A message or exchange with its (estimated) tokens."""
+
+    author: str | None
+    tokens: int
+
+
+class RecentView(View):
+    """In order of time."""
+
+    messages: list[RecentMessage]
+    tokens: int
+
+
+class ItemView(PlacedView):
+    """A memory as it is stored."""
+
+    agent_id: str
+    author: str | None
+    importance: float
+    state: Literal["pending", "ready", "failed"]
+    failure: str | None
+    expires_at: datetime | None
+    created_at: datetime
+
+
+class ItemPage(View):
+    """A page of memories, newest first; pass ``next`` as ``after`` for the following one."""
+
+    items: list[ItemView]
+    next: str | None
+
+
+class ForgetBody(AgentBody):
+    """Which memories to delete; at least one condition."""
+
+    memory_types: Tiers
+    filters: QueryFilters = Field(default_factory=QueryFilters)
+
+
+class ForgottenView(View):
+    """How many memories are gone."""
+
+    forgotten: int
 
 
 class StatsView(View):
@@ -111,16 +212,20 @@ class StatsView(View):
 
 @router.post("/store", status_code=201, summary="Remember something")
 async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep) -> StoredView:
-    """Kept at once; embedded in the background."""
-    principal = within(principal, body.microdao_id)
-    permit(principal, "memory.write", "Agent", body.agent_id)
-    content = body.content.model_dump(exclude_none=True)
+    """Kept at once; embedded in the background. A long text of long-term memory becomes a document of chunks."""
+    principal = acting(principal, body, "memory.write")
+    if body.memory_type == "long_term" and len(body.content.text or "") > _CHUNKED_CHARACTERS:
+        document = await services.memory.documents.add(
+            _document(body, principal.microdao_id, scope_ref(principal, body))
+        )
+        return StoredView(id=document["id"], state="pending" if document["pending"] else "ready")
     stored = await services.memory.store(
         NewMemory(
             microdao_id=principal.microdao_id,
             agent_id=body.agent_id,
             tier=body.memory_type,
-            content=content,
+            content=body.content.model_dump(exclude_none=True),
+            scope=scope_ref(principal, body),
             importance=body.importance,
             channel_id=body.channel_id,
             session_id=body.session_id,
@@ -132,40 +237,35 @@ async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep)
     return StoredView(id=stored.id, state=stored.state)
 
 
-@router.post("/query", summary="Find memories by meaning")
+@router.post("/query", summary="Find memories by meaning and words")
 async def query(body: QueryBody, services: ServicesDep, principal: PrincipalDep) -> QueryView:
-    """The agent's own memories, best first."""
-    principal = within(principal, body.microdao_id)
-    permit(principal, "memory.read", "Agent", body.agent_id)
+    """What the agent may read, best first: its own memory, its teams', its microDAO's and what is shared with it."""
+    principal = acting(principal, body)
     found = await services.memory.query(
         MemoryQuery(
             microdao_id=principal.microdao_id,
             agent_id=body.agent_id,
             query=body.query,
             k=body.k,
-            tiers=tuple(body.memory_types),
-            channel_id=body.filters.channel_id,
-            session_id=body.filters.session_id,
-            source=body.filters.source,
-            since=body.filters.since,
-            until=body.filters.until,
+            filters=_filters(body.filters, body.memory_types, body.scopes),
+            mode=body.mode,
+            context_turns=body.context_turns,
             explain=body.explain,
         )
     )
-    return QueryView(
-        memories=[
-            RecollectionView(
-                id=one.id,
-                memory_type=one.tier,
-                score=one.score,
-                content=one.content,
-                text=one.text,
-                occurred_at=one.occurred_at,
-                source=one.source,
-                why=one.why,
-            )
-            for one in found
-        ]
+    return QueryView(memories=[_recollection_view(one) for one in found])
+
+
+@router.post("/recent", summary="Read the newest messages of a channel or session")
+async def recent(body: RecentBody, services: ServicesDep, principal: PrincipalDep) -> RecentView:
+    """Short-term memory: by time, within a budget of tokens."""
+    principal = acting(principal, body)
+    filters = Filters(tiers=tuple(body.memory_types), channel_id=body.channel_id, session_id=body.session_id)
+    rows = await services.memory.channels.recent(
+        principal.microdao_id, body.agent_id, filters, max_tokens=body.max_tokens, limit=body.limit
+    )
+    return RecentView(
+        messages=[RecentMessage.model_validate(_placed(row)) for row in rows], tokens=sum(row["tokens"] for row in rows)
     )
 
 
@@ -181,3 +281,92 @@ async def stats(
     permit(principal, "memory.read", "Agent", agent_id)
     figures = await services.memory.stats(principal.microdao_id, agent_id)
     return StatsView.model_validate({"agent_id": agent_id, **asdict(figures)})
+
+
+@router.get("/agents/{agent_id}/items", summary="List memories")
+async def list_items(
+    agent_id: str,
+    services: ServicesDep,
+    principal: PrincipalDep,
+    microdao_id: Annotated[str | None, Query(max_length=200)] = None,
+    memory_type: Tier | None = None,
+    scope: ScopeKind | None = None,
+    channel_id: Annotated[str | None, Query(max_length=200)] = None,
+    session_id: Annotated[str | None, Query(max_length=200)] = None,
+    document_id: Annotated[str | None, Query(max_length=200)] = None,
+    after: Annotated[str | None, Query(max_length=500)] = None,
+    limit: PageLimit = 100,
+) -> ItemPage:
+    """What the agent may read, newest first."""
+    principal = within(principal, microdao_id)
+    permit(principal, "memory.read", "Agent", agent_id)
+    filters = Filters(
+        tiers=(memory_type,) if memory_type else (),
+        scopes=(scope,) if scope else (),
+        channel_id=channel_id,
+        session_id=session_id,
+        document_id=document_id,
+    )
+    rows = await services.memory.list(
+        Listing(
+            microdao_id=principal.microdao_id,
+            agent_id=agent_id,
+            filters=filters,
+            before=read_cursor(after),
+            limit=limit,
+        )
+    )
+    items = [ItemView.model_validate(_placed(row)) for row in rows]
+    return ItemPage(items=items, next=write_cursor(rows[-1]) if len(rows) == limit else None)
+
+
+@router.delete("/agents/{agent_id}/items/{item_id}", summary="Forget a memory")
+async def forget(
+    agent_id: str,
+    item_id: str,
+    services: ServicesDep,
+    principal: PrincipalDep,
+    microdao_id: Annotated[str | None, Query(max_length=200)] = None,
+) -> Accepted:
+    """Really deleted, with its postings and embeddings."""
+    principal = within(principal, microdao_id)
+    permit(principal, "memory.write", "Agent", agent_id)
+    await services.memory.forget(principal.microdao_id, agent_id, item_id)
+    return Accepted()
+
+
+@router.post("/forget", summary="Forget memories by filter")
+async def forget_matching(body: ForgetBody, services: ServicesDep, principal: PrincipalDep) -> ForgottenView:
+    """Deletes all of the agent's own memories that match."""
+    principal = acting(principal, body, "memory.write")
+    filters = _filters(body.filters, body.memory_types, ())
+    return ForgottenView(forgotten=await services.memory.forget_matching(principal.microdao_id, body.agent_id, filters))
+
+
+def _document(body: StoreBody, microdao_id: str, scope: Any) -> NewDocument:
+    return NewDocument(
+        microdao_id=microdao_id,
+        agent_id=body.agent_id,
+        data=(body.content.text or "").encode(),
+        media_type="text/plain",
+        title=body.content.title,
+        source=body.content.source,
+        scope=scope,
+        importance=body.importance,
+        occurred_at=body.occurred_at,
+        expires_at=body.expires_at,
+        metadata=body.content.context or {},
+    )
+
+
+def _filters(filters: QueryFilters, tiers: Sequence[Tier], scopes: Sequence[ScopeKind]) -> Filters:
+    return Filters(tiers=tuple(tiers), scopes=tuple(scopes), **filters.model_dump())
+
+
+def _recollection_view(one: Recollection) -> RecollectionView:
+    return RecollectionView.model_validate({**asdict(one), "memory_type": one.tier})
+
+
+def _placed(row: Row) -> Row:
+    scope = {"kind": row["scope_kind"], "name": row["scope_name"]}
+    return {**row, "memory_type": row["tier"], "scope": scope}

@@ -28,13 +28,15 @@ async def on_direct(services: Services, payload: Payload) -> Payload:
     if payload.get("task") != "sweep":
         raise ValueError(f"unknown task {payload.get('task')!r}; memory_indexer knows: sweep")
     age_s = 0.0 if payload.get("lost_queue") is True else _SWEEP_AFTER_S
+    await services.memory.channels.index_history()
     await services.memory.sweep()
     return {"requeued": await services.outbox.sweep(QUEUE, older_than_s=age_s)}
 
 
 def _job(message: Message) -> IndexJob:
     body = message.body
-    return IndexJob(message.id, str(body["job_id"]), str(body["microdao_id"]), str(body["item_id"]))
+    item_ids = tuple(map(str, body["item_ids"]))
+    return IndexJob(message.id, str(body["job_id"]), str(body["microdao_id"]), item_ids)
 
 
 app = QueueFunction("memory_indexer", open_services, on_batch=on_batch, on_direct=on_direct)

@@ -7,10 +7,10 @@ from typing import Any
 
 from shared.db.database import Connection, Database, Row
 from shared.errors import InvalidRequest
+from shared.llm.tokens import estimate_tokens
 from shared.memory import store, store_channels
 from shared.memory.intake import Intake, enqueue_items, item_row, scope_of
 from shared.memory.model import Filters, Listing, NewMemory, ScopeRef
-from shared.memory.tokens import estimate_tokens
 
 _MOST_READ = 500  # messages that are looked at for a budget
 _HISTORY_BATCH = 256  # messages of a channel that are queued at once

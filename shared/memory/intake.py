@@ -41,9 +41,7 @@ class Intake:
         return StoredMemory(row["id"], cast(State, state))
 
     @asynccontextmanager
-    async def writing(
-        self, microdao_id: str, agent_id: str, scope: ScopeRef
-    ) -> AsyncIterator[tuple[Connection, int]]:
+    async def writing(self, microdao_id: str, agent_id: str, scope: ScopeRef) -> AsyncIterator[tuple[Connection, int]]:
         """A transaction of the agent's, and the number of the scope that it writes; jobs leave after it.
 
         Raises NotFound (agent, scope) or Unauthorized (a scope that the agent may not write).
@@ -111,7 +109,14 @@ def item_row(item: NewMemory, **more: Any) -> dict[str, Any]:
 
 def _item_id(item: NewMemory, scope: ScopeRef, digest: bytes) -> str:
     moment = item.occurred_at.isoformat() if item.occurred_at else ""
-    place = (item.microdao_id, scope.kind, scope.name, item.agent_id, item.tier, item.session_id or item.channel_id or "")
+    place = (
+        item.microdao_id,
+        scope.kind,
+        scope.name,
+        item.agent_id,
+        item.tier,
+        item.session_id or item.channel_id or "",
+    )
     return derived_id("mem", *place, moment, digest.hex())
 
 

@@ -4,27 +4,34 @@ from collections.abc import Sequence
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
-from shared.errors import NotFound
+from shared.errors import InvalidRequest, NotFound
 from shared.memory import store, store_index
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
 from shared.memory.documents.documents import Documents
+from shared.memory.embedding.embedders import open_local_model
+from shared.memory.embedding.port import LocalEmbedder
 from shared.memory.embedding.spaces import Spaces
 from shared.memory.indexing import Indexer
 from shared.memory.intake import Intake, enqueue_items, no_agent
 from shared.memory.model import (
     TIERS,
+    Filters,
     IndexJob,
     Listing,
     MemoryQuery,
     MemoryStats,
     NewMemory,
     Recollection,
+    ScopeRef,
     StoredMemory,
 )
 from shared.memory.search.searcher import Searcher
+from shared.settings import Settings
 
 _SWEEP_LIMIT = 500
+_LOST_AFTER_S = 900.0
+"""So long a job may take, with its deliveries after failures; then it is thought lost with its row."""
 
 
 class Memory:
@@ -69,6 +76,14 @@ class Memory:
             if not await store.delete_items(connection, [item_id]):
                 raise NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
 
+    async def forget_matching(self, microdao_id: str, agent_id: str, filters: Filters) -> int:
+        """Delete what the agent owns and the filters match; how many. Raises InvalidRequest for empty filters."""
+        check_filters(filters)
+        if filters == Filters():
+            raise InvalidRequest("name at least one condition", param="filters")
+        async with self._database.agent(microdao_id, agent_id) as connection:
+            return await store.delete_matching(connection, ScopeRef("agent", agent_id), filters)
+
     async def stats(self, microdao_id: str, agent_id: str) -> MemoryStats:
         """An agent's own memory in figures, without what has expired. Raises NotFound (agent)."""
         async with self._database.tenant(microdao_id) as connection:
@@ -87,7 +102,7 @@ class Memory:
             await space.embedder.warm()
         return await self._indexer.index(jobs)
 
-    async def sweep(self, *, older_than_s: float = 0.0) -> int:
+    async def sweep(self, *, older_than_s: float = _LOST_AFTER_S) -> int:
         """Reclaim what expired and queue again what waits for the indexer since so long; the number of those items.
 
         The outbox sends the jobs.
@@ -107,6 +122,6 @@ def _by_microdao(rows: Sequence[Row]) -> dict[str, list[str]]:
     return grouped
 
 
-def open_memory(spaces: Spaces, database: Database, outbox: Outbox) -> Memory:
+def open_memory(settings: Settings, database: Database, outbox: Outbox) -> Memory:
     """The memory of this process."""
-    return Memory(database, outbox, spaces)
+    return Memory(database, outbox, Spaces(database, LocalEmbedder(open_local_model(settings))))

@@ -29,8 +29,8 @@ _INSERT: Final = """
 WITH item AS (
     INSERT INTO memory_item (id, microdao_id, scope_id, agent_id, tier, content, text, content_hash, source, author,
         channel_id, session_id, document_id, position, importance, occurred_at, expires_at, words, lexicon)
-    VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(tier)s, %(content)s::jsonb, %(text)s, %(content_hash)s,
-        %(source)s, %(author)s, %(channel_id)s, %(session_id)s, %(document_id)s, %(position)s, %(importance)s,
+    VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(tier)s, %(content)s::jsonb, %(text)s,
+        %(content_hash)s, %(source)s, %(author)s, %(channel_id)s, %(session_id)s, %(document_id)s, %(position)s, %(importance)s,
         %(occurred_at)s, %(expires_at)s, %(words)s, %(lexicon)s)
     ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at, failure = NULL, queued_at = now(),
         state = CASE memory_item.state WHEN 'failed' THEN 'pending' ELSE memory_item.state END
@@ -56,9 +56,15 @@ SELECT EXISTS (SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND ag
 _LIST: Final = f"""
 SELECT {ITEM_COLUMNS} FROM memory_item i JOIN memory_scope s USING (scope_id)
 WHERE {MATCHING} AND (%(written_by)s::text IS NULL OR i.agent_id = %(written_by)s)
-  AND (%(scopes)s::text[] = '{{}}' OR s.kind = ANY(%(scopes)s))
+  AND (%(scope_kinds)s::text[] = '{{}}' OR s.kind = ANY(%(scope_kinds)s))
   AND (%(before)s::bigint IS NULL OR (i.occurred_at, i.number) < (%(before_moment)s, %(before)s))
 ORDER BY i.occurred_at DESC, i.number DESC LIMIT %(limit)s
+"""
+
+_DELETE_MATCHING: Final = f"""
+DELETE FROM memory_item i USING memory_scope s
+WHERE s.microdao_id = current_microdao() AND s.kind = %(kind)s AND s.name = %(name)s AND i.scope_id = s.scope_id
+  AND {MATCHING}
 """
 
 _STATS: Final = """
@@ -112,6 +118,14 @@ async def delete_items(connection: Connection, item_ids: Sequence[str]) -> list[
     return [row["id"] for row in rows]
 
 
+async def delete_matching(connection: Connection, scope: ScopeRef, filters: Filters) -> int:
+    """Forget the items of a scope that the filters match; how many."""
+    cursor = await connection.execute(
+        _DELETE_MATCHING, filter_parameters(filters) | {"kind": scope.kind, "name": scope.name}
+    )
+    return cursor.rowcount
+
+
 async def list_items(connection: Connection, listing: Listing) -> list[Row]:
     """A page of items."""
     moment, number = listing.before or (None, None)
@@ -120,10 +134,10 @@ async def list_items(connection: Connection, listing: Listing) -> list[Row]:
 
 
 def filter_parameters(filters: Filters) -> dict[str, Any]:
-    """The parameters of MATCHING, and ``scopes``."""
+    """The parameters of MATCHING, and ``scope_kinds``."""
     return {
         "tiers": list(filters.tiers),
-        "scopes": list(filters.scopes),
+        "scope_kinds": list(filters.scopes),
         "channel_id": filters.channel_id,
         "session_id": filters.session_id,
         "document_id": filters.document_id,

@@ -14,7 +14,8 @@ _ADVANCE: Final = """
 WITH beyond AS (
     SELECT i.id, i.number FROM memory_item i
     WHERE i.scope_id = %(scope_id)s AND i.channel_id = %(channel_id)s AND i.source = 'channel'
-      AND i.number > (SELECT queued_to FROM memory_channel WHERE scope_id = %(scope_id)s AND channel_id = %(channel_id)s)
+      AND i.number > (
+        SELECT queued_to FROM memory_channel WHERE scope_id = %(scope_id)s AND channel_id = %(channel_id)s)
     ORDER BY i.number LIMIT %(limit)s),
 moved AS (
     UPDATE memory_channel SET queued_to = (SELECT max(number) FROM beyond)

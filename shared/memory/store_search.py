@@ -1,7 +1,7 @@
 """The SQL of search: one statement finds the candidates of both arms with every signal that ranks them.
 
 The vector arm is exact inside small scopes (a filter over an index that tenants share would silently lose rows) and
-goes through the scope's own approximate index in large ones. The lexical arm is BM25 (k1 1.2, b 0.75; Robertson &
+goes through the scope's own approximate index in large ones. The lexical arm is BM25 (k1 0.8, b 0.4; Robertson &
 Zaragoza 2009) over the postings of any of the query's terms. Both arms' best are joined, and each candidate comes with
 the scores of its neighbours in the conversation or document.
 """
@@ -28,14 +28,14 @@ _ALIVE: Final = "(p.expires_at IS NULL OR p.expires_at > now())"
 
 _EXPIRED: Final = """
 {item} <> ALL (ARRAY(
-    SELECT number FROM memory_item WHERE scope_id = ANY(%(scopes)s) AND expires_at <= now()))"""
+    SELECT number FROM memory_item WHERE scope_id = ANY(%(scopes)s::integer[]) AND expires_at <= now()))"""
 
 _MATCHING: Final = "EXISTS (SELECT 1 FROM memory_item i WHERE i.number = {item} AND " + MATCHING + ")"
 
 # "+ 0" keeps the planner from any approximate index.
 _EXACT: Final = """
     (SELECT e.item, (e.embedding <=> %(vector)s::halfvec) + 0 AS distance FROM memory_embedding e
-    WHERE e.space_id = {space} AND e.scope_id = ANY(%(exact_scopes)s) AND {matching} ORDER BY 2, 1 LIMIT %(parts)s)"""
+    WHERE e.space_id = {space} AND e.scope_id = ANY(%(exact_scopes)s::integer[]) AND {matching} ORDER BY 2, 1 LIMIT %(parts)s)"""
 
 # The index's order is only nearly right, so that its rows are sorted again.
 _APPROXIMATE: Final = """
@@ -46,14 +46,14 @@ _APPROXIMATE: Final = """
 _SEARCH: Final = """
 WITH hits AS MATERIALIZED (
     SELECT p.term, p.item, p.frequency, p.words FROM memory_posting p
-    WHERE p.scope_id = ANY(%(scopes)s) AND p.term = ANY(%(terms)s) AND {matching_posting}),
+    WHERE p.scope_id = ANY(%(scopes)s::integer[]) AND p.term = ANY(%(terms)s) AND {matching_posting}),
 corpus AS (
-    SELECT count(*) AS items, greatest(avg(words), 1) AS words FROM memory_item WHERE scope_id = ANY(%(scopes)s)),
+    SELECT count(*) AS items, greatest(avg(words), 1) AS words FROM memory_item WHERE scope_id = ANY(%(scopes)s::integer[])),
 weights AS (
     SELECT t.term, ln(1 + (greatest(c.items, t.found) - t.found + 0.5) / (t.found + 0.5)) AS idf
     FROM (SELECT term, count(*) AS found FROM hits GROUP BY term) t, corpus c),
 lexical AS MATERIALIZED (
-    SELECT h.item, sum(w.idf * h.frequency * 2.2 / (h.frequency + 1.2 * (0.25 + 0.75 * h.words / c.words))) AS bm25
+    SELECT h.item, sum(w.idf * h.frequency * 1.8 / (h.frequency + 0.8 * (0.6 + 0.4 * h.words / c.words))) AS bm25
     FROM hits h JOIN weights w USING (term), corpus c GROUP BY h.item),
 best AS MATERIALIZED (SELECT item FROM lexical ORDER BY bm25 DESC, item LIMIT %(depth)s),
 near AS MATERIALIZED ({near}),
@@ -74,7 +74,7 @@ neighbour AS MATERIALIZED (
 scored AS MATERIALIZED (
     SELECT o.number, l.bm25, (
         SELECT 1 - min(e.embedding <=> %(vector)s::halfvec) FROM memory_embedding e
-        WHERE e.space_id = {space} AND e.scope_id = ANY(%(scopes)s) AND e.item = o.number) AS cosine
+        WHERE e.space_id = {space} AND e.scope_id = ANY(%(scopes)s::integer[]) AND e.item = o.number) AS cosine
     FROM (SELECT number FROM candidate UNION SELECT number FROM neighbour) o LEFT JOIN lexical l ON l.item = o.number),
 around AS (
     SELECT n.item, array_agg(n.step::integer) AS steps, array_agg(coalesce(s.cosine, 0)::float8) AS cosines,
@@ -124,14 +124,20 @@ def _statement(plan: SearchPlan) -> str:
     condition = _MATCHING if is_filtered else _EXPIRED
     near = "SELECT item FROM lexical LIMIT 0"
     if plan.vector is not None:
-        fields = {"space": plan.space_id, "matching": condition.replace("{item}", "e.item"), "dimensions": plan.dimensions}
+        fields = {
+            "space": plan.space_id,
+            "matching": condition.replace("{item}", "e.item"),
+            "dimensions": plan.dimensions,
+        }
         arms = [_APPROXIMATE.format(scope=scope, **fields) for scope in _approximate_scopes(plan)]
         arms.append(_EXACT.format(**fields))
         near = (
             f"SELECT item FROM ({' UNION ALL '.join(arms)}) a GROUP BY item ORDER BY min(distance), item"
             " LIMIT %(depth)s"
         )
-    return _SEARCH.format(near=near, space=plan.space_id, matching_posting=condition.replace("{item}", "p.item"), alive=_ALIVE)
+    return _SEARCH.format(
+        near=near, space=plan.space_id, matching_posting=condition.replace("{item}", "p.item"), alive=_ALIVE
+    )
 
 
 def _approximate_scopes(plan: SearchPlan) -> Sequence[int]:

@@ -14,6 +14,7 @@ async def make_first(connection: Connection, model: str, dimensions: int) -> Non
     """Make the active space, unless there is one (system role)."""
     await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
     await connection.execute(
-        "SELECT add_memory_space(%s, %s, 'active') WHERE NOT EXISTS (SELECT 1 FROM memory_space WHERE state = 'active')",
+        "SELECT add_memory_space(%s, %s, 'active')"
+        " WHERE NOT EXISTS (SELECT 1 FROM memory_space WHERE state = 'active')",
         (model, dimensions),
     )

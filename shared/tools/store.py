@@ -19,7 +19,7 @@ _FIND = (
     " ORDER BY tool.name = %(asked)s DESC LIMIT 1"
 )
 _FIND_FOR_CALL = (
-    "SELECT agent.agent_id, found.*, EXISTS (SELECT 1 FROM tool_grant"  # noqa: S608
+    "SELECT agent.agent_id, found.*, EXISTS (SELECT 1 FROM tool_grant"
     " WHERE tool_grant.agent_id = agent.agent_id AND tool_grant.tool_id = found.id) AS granted"
     f" FROM agent LEFT JOIN LATERAL ({_FIND}) AS found ON true WHERE agent.agent_id = %(agent_id)s"
 )

@@ -31,7 +31,7 @@ from shared.settings import Settings
 async def main():
     url, home, *job = sys.argv[1:]
     services = Services(Settings(database_url=url, home=Path(home)))
-    await services.memory.index([IndexJob("message", *job)])
+    await services.memory.index([IndexJob("message", *job[:2], (job[2],))])
 
 asyncio.run(main())
 """
@@ -98,7 +98,7 @@ async def receive(services: Services, item_id: str) -> dict:
         for message in answer.get("Messages", []):
             await asyncio.to_thread(sqs.delete_message, QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             body = json.loads(message["Body"])
-            if body["item_id"] == item_id:
+            if body["item_ids"] == [item_id]:
                 return body
     raise AssertionError("no message about the item came")
 
@@ -108,7 +108,7 @@ async def state_of(database: Database, microdao: str, item_id: str) -> tuple[str
     async with database.tenant(microdao) as connection:
         row = await fetch_one(
             connection,
-            "SELECT state, (SELECT count(*) FROM memory_embedding_minilm_l6_v2 WHERE item_id = i.id) AS embeddings,"
+            "SELECT state, (SELECT count(*) FROM memory_embedding WHERE item = i.number) AS embeddings,"
             " (SELECT count(*) FROM outbox) AS jobs FROM memory_item i WHERE id = %s",
             (item_id,),
         )
@@ -126,7 +126,7 @@ async def sends_of(database: Database, job_id: str) -> int:
 async def test_from_the_queue_to_an_answer(services: Services, database: Database, microdao: str):
     item_id = await remember(services, microdao)
     body = await receive(services, item_id)
-    assert set(body) == {"job_id", "microdao_id", "item_id"}
+    assert set(body) == {"job_id", "microdao_id", "item_ids"}
     assert await call(services, batch(body, body)) == (200, {"batchItemFailures": []})
     assert await state_of(database, microdao, item_id) == ("ready", 1, 0)
     query = MemoryQuery(microdao_id=microdao, agent_id=AGENT, query="When do we drink something hot?")
@@ -171,7 +171,7 @@ async def test_killed_between_embedding_and_commit(services: Services, database:
     item_id = await remember(services, microdao)
     await services.memory.warm()
     body = await receive(services, item_id)
-    job = (body["job_id"], body["microdao_id"], body["item_id"])
+    job = (body["job_id"], body["microdao_id"], body["item_ids"][0])
     settings = services.settings
     command = [sys.executable, "-c", _INDEX_IN_A_PROCESS, settings.database_url, str(settings.home), *job]
     async with database.system() as connection:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from shared.cloud.outbox import Outbox
-from shared.db.database import Database, fetch_one
+from shared.db.database import Database
 from shared.errors import InvalidRequest, TooLarge
 from shared.memory.memory import Memory, open_memory
-from shared.memory.model import IndexJob, MemoryQuery, NewMemory
+from shared.memory.model import MemoryQuery, NewMemory
+from tests import memories
 
-AGENT = "agent:sofia"
 TEXT = "Murka sleeps on the sofa."
 
 
@@ -24,12 +24,11 @@ async def memory(settings, database: Database) -> AsyncIterator[Memory]:
 
 
 def new(microdao: str, **fields: Any) -> NewMemory:
-    content = {"text": TEXT}
-    return NewMemory(**{"microdao_id": microdao, "agent_id": AGENT, "tier": "mid_term", "content": content, **fields})
+    return memories.new(microdao, TEXT, **fields)
 
 
 def ask(microdao: str, **fields: Any) -> MemoryQuery:
-    return MemoryQuery(**{"microdao_id": microdao, "agent_id": AGENT, "query": "cat", **fields})
+    return memories.ask(microdao, "cat", **fields)
 
 
 BEYOND = ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"]
@@ -52,11 +51,8 @@ async def test_moments_that_no_date_can_hold_are_not_asked_for(memory, microdao,
 
 
 async def indexed(memory: Memory, database: Database, microdao: str, item: NewMemory) -> None:
-    stored = await memory.store(item)
-    async with database.tenant(microdao) as connection:
-        row = await fetch_one(connection, "SELECT body FROM outbox WHERE body->>'item_id' = %s", (stored.id,))
-    assert row is not None
-    await memory.index([IndexJob("message", row["body"]["job_id"], microdao, stored.id)])
+    await memory.store(item)
+    await memories.index_all(memory, database, microdao)
 
 
 @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00+00:00"])

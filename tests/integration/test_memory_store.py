@@ -9,13 +9,15 @@ import pytest
 
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
-from shared.db.database import Database, fetch_all, fetch_one
+from shared.db.database import Database, fetch_one
 from shared.errors import InvalidRequest, NotFound
-from shared.memory.embedders import open_embedder
+from shared.memory.embedding.embedders import open_local_model
+from shared.memory.embedding.port import LocalEmbedder
+from shared.memory.embedding.spaces import Spaces
 from shared.memory.memory import Memory, open_memory
-from shared.memory.model import IndexJob, MemoryQuery, NewMemory
+from shared.memory.model import IndexJob
+from tests.memories import AGENT, ask, embedded, index_all, new, queued
 
-AGENT = "agent:sofia"
 CAT = "My cat Murka sleeps on the sofa all day."
 BUDGET = "The marketing budget for this quarter is twelve thousand euros."
 DEPLOY = "We release new versions of the software every Friday at noon."
@@ -34,45 +36,19 @@ def memory(settings, database: Database, outbox: Outbox) -> Memory:
     return open_memory(settings, database, outbox)
 
 
-def new(microdao: str, text: str, **fields) -> NewMemory:
-    return NewMemory(
-        **{"microdao_id": microdao, "agent_id": AGENT, "tier": "mid_term", "content": {"text": text}, **fields}
-    )
-
-
-def ask(microdao: str, query: str, **fields) -> MemoryQuery:
-    return MemoryQuery(**{"microdao_id": microdao, "agent_id": AGENT, "query": query, **fields})
-
-
-async def queued(database: Database, microdao: str) -> list[IndexJob]:
-    async with database.tenant(microdao) as connection:
-        rows = await fetch_all(connection, "SELECT body FROM outbox WHERE queue = 'memory' ORDER BY id")
-    bodies = [row["body"] for row in rows]
-    return [
-        IndexJob(f"message-{number}", body["job_id"], body["microdao_id"], body["item_id"])
-        for number, body in enumerate(bodies)
-    ]
-
-
-async def embeddings(database: Database, microdao: str) -> list[str]:
-    async with database.tenant(microdao) as connection:
-        rows = await fetch_all(connection, "SELECT item_id FROM memory_embedding_minilm_l6_v2 ORDER BY 1")
-    return [row["item_id"] for row in rows]
-
-
 async def test_what_was_stored_is_found_by_meaning(memory: Memory, database: Database, microdao: str):
     stored = [await memory.store(new(microdao, text)) for text in (CAT, BUDGET, DEPLOY)]
     assert {one.state for one in stored} == {"pending"}
-    assert await memory.query(ask(microdao, "budget")) == []
+    assert [one.id for one in await memory.query(ask(microdao, "budget"))] == [stored[1].id], "by its words at once"
 
-    assert await memory.index(await queued(database, microdao)) == set()
+    await index_all(memory, database, microdao)
 
     found = await memory.query(ask(microdao, "How much money may we spend on ads?", explain=True))
     assert found[0].id == stored[1].id
     assert len(found) == 3
     assert found[0].text == BUDGET
     assert found[0].content == {"text": BUDGET}
-    assert found[0].score == pytest.approx(found[0].why["cosine"], abs=1e-3)
+    assert 0 < found[0].why["vector"] <= 1
     assert all(0 <= one.score <= 1 for one in found)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     assert await queued(database, microdao) == []
@@ -83,10 +59,10 @@ async def test_equal_content_is_kept_once(memory: Memory, database: Database, mi
     assert await memory.store(new(microdao, CAT, session_id="sess_1")) == first
     assert (await memory.store(new(microdao, CAT, session_id="sess_2"))).id != first.id
     assert (await memory.store(new(microdao, CAT, session_id="sess_1", tier="long_term"))).id != first.id
-    assert await memory.index(await queued(database, microdao)) == set()
+    await index_all(memory, database, microdao)
     assert (await memory.store(new(microdao, CAT, session_id="sess_1"))).state == "ready"
     assert await queued(database, microdao) == []
-    assert len(await embeddings(database, microdao)) == 3
+    assert len(await embedded(database, microdao)) == 3
 
 
 async def test_filters_tiers_and_expiry(memory: Memory, database: Database, microdao: str):
@@ -96,12 +72,12 @@ async def test_filters_tiers_and_expiry(memory: Memory, database: Database, micr
         new(microdao, "the second tea", channel_id="c1", session_id="s1", content={"text": "tea", "source": "wiki"})
     )
     gone = await memory.store(new(microdao, "the third tea", expires_at=now - timedelta(seconds=1)))
-    await memory.index(await queued(database, microdao))
+    await index_all(memory, database, microdao)
 
     async def ids(**fields):
         return {one.id for one in await memory.query(ask(microdao, "tea", **fields))}
 
-    assert gone.id in await embeddings(database, microdao)
+    assert gone.id in await embedded(database, microdao)
     assert await ids() == {old.id, here.id}
     assert await ids(tiers=("short_term",)) == {old.id}
     assert await ids(channel_id="c1") == await ids(session_id="s1") == await ids(source="wiki") == {here.id}
@@ -116,9 +92,9 @@ async def test_filters_tiers_and_expiry(memory: Memory, database: Database, micr
 async def test_the_sweep_reclaims_what_expired(memory: Memory, database: Database, microdao: str):
     await memory.store(new(microdao, CAT, expires_at=utc_now() - timedelta(seconds=1)))
     kept = await memory.store(new(microdao, BUDGET, expires_at=utc_now() + timedelta(days=1)))
-    await memory.index(await queued(database, microdao))
+    await index_all(memory, database, microdao)
     assert await memory.sweep() == 0
-    assert await embeddings(database, microdao) == [kept.id]
+    assert await embedded(database, microdao) == [kept.id]
     assert (await memory.stats(microdao, AGENT)).items["mid_term"] == 1
 
 
@@ -129,8 +105,8 @@ async def test_another_tenant_finds_nothing(memory: Memory, database: Database, 
         await connection.execute("INSERT INTO agent VALUES (%s, %s, 'Sofia', 'sofia')", (other, AGENT))
     stored = await memory.store(new(microdao, CAT))
     jobs = await queued(database, microdao)
-    assert await memory.index([IndexJob("m", jobs[0].job_id, other, stored.id)]) == set()
-    assert await embeddings(database, microdao) == []
+    assert await memory.index([IndexJob("m", jobs[0].job_id, other, (stored.id,))]) == set()
+    assert await embedded(database, microdao) == []
     assert await memory.index(jobs) == set()
     assert await memory.query(ask(other, CAT)) == []
     assert (await memory.stats(other, AGENT)).items == {"short_term": 0, "mid_term": 0, "long_term": 0}
@@ -150,7 +126,7 @@ async def test_an_unknown_agent_is_not_found(memory: Memory, microdao: str):
 
 async def test_figures(memory: Memory, database: Database, microdao: str):
     await memory.store(new(microdao, CAT, tier="long_term"))
-    await memory.index(await queued(database, microdao))
+    await index_all(memory, database, microdao)
     await memory.store(new(microdao, BUDGET))
     for _ in range(3):
         await memory.query(ask(microdao, CAT))
@@ -160,14 +136,14 @@ async def test_figures(memory: Memory, database: Database, microdao: str):
     assert stats.bytes > len(CAT) + len(BUDGET)
     assert stats.last_indexed_at is not None
     async with database.tenant(microdao) as connection:
-        row = await fetch_one(connection, "SELECT hits FROM memory_item WHERE state = 'ready'")
+        row = await fetch_one(connection, "SELECT hits FROM memory_use")
     assert row == {"hits": 3}
 
 
 async def test_concurrent_queries_do_not_lock_each_other(memory: Memory, database: Database, microdao: str):
     for number in range(12):
         await memory.store(new(microdao, f"note number {number} about tea"))
-    await memory.index(await queued(database, microdao))
+    await index_all(memory, database, microdao)
     answers = await asyncio.gather(*(memory.query(ask(microdao, f"tea {number}", k=10)) for number in range(24)))
     assert {len(answer) for answer in answers} == {10}
     assert (await memory.stats(microdao, AGENT)).queries == 24
@@ -178,12 +154,12 @@ async def test_the_search_is_exact(memory: Memory, settings, database: Database,
     subjects = ("budget", "cat", "deployment", "holiday", "garden", "invoice", "training", "music")
     texts = [f"The {subject} was discussed in meeting {number}." for subject in subjects for number in range(12)]
     ids = [(await memory.store(new(microdao, text))).id for text in texts]
-    await memory.index(await queued(database, microdao))
-    embedder = open_embedder(settings)
+    await index_all(memory, database, microdao)
+    embedder = open_local_model(settings)
     vectors = np.array(embedder.embed(texts))
     for query in ("money", "a pet", "software release", "songs"):
         cosines = dict(zip(ids, vectors @ np.array(embedder.embed([query])[0]), strict=True))
-        found = await memory.query(ask(microdao, query, k=10))
+        found = await memory.query(ask(microdao, query, k=10, mode="vector"))
         best = sorted(cosines.values(), reverse=True)[:10]
         assert len(found) == 10
         assert [cosines[one.id] for one in found] == pytest.approx(best, abs=2e-3)
@@ -203,7 +179,7 @@ async def test_duplicates_in_any_order_embed_once(
         *((memory if number % 2 else rival).index(batch) for number, batch in enumerate(batches))
     )
     assert answers == [set()] * len(batches)
-    assert await embeddings(database, microdao) == sorted(ids)
+    assert await embedded(database, microdao) == sorted(ids)
     assert await queued(database, microdao) == []
     assert (await memory.stats(microdao, AGENT)).pending == 0
 
@@ -213,7 +189,7 @@ async def test_an_item_gone_meanwhile_is_no_failure(memory: Memory, database: Da
     jobs = await queued(database, microdao)
     async with database.tenant(microdao) as connection:
         await connection.execute("DELETE FROM memory_item")
-    assert await memory.index([*jobs, IndexJob("message-x", "job_x", microdao, "mem_x")]) == set()
+    assert await memory.index([*jobs, IndexJob("message-x", "job_x", microdao, ("mem_x",))]) == set()
     assert await queued(database, microdao) == []
 
 
@@ -221,10 +197,10 @@ async def test_the_sweep_queues_what_has_no_job(memory: Memory, database: Databa
     stored = await memory.store(new(microdao, CAT))
     async with database.tenant(microdao) as connection:
         await connection.execute("DELETE FROM outbox")
-    assert await memory.sweep() >= 1
+    assert await memory.sweep(older_than_s=0) >= 1
     assert await memory.sweep() == 0
     jobs = await queued(database, microdao)
-    assert [job.item_id for job in jobs] == [stored.id]
+    assert [job.item_ids for job in jobs] == [(stored.id,)]
     await memory.index(jobs)
 
 
@@ -233,25 +209,25 @@ class _RefusesPoison:
 
     def __init__(self, embedder) -> None:
         self._embedder = embedder
-        self.name, self.dimensions, self.warm = embedder.name, embedder.dimensions, embedder.warm
+        self.model, self.dimensions, self.warm = embedder.model, embedder.dimensions, embedder.warm
         self.refuses = True
 
-    def embed(self, texts):
+    async def embed(self, texts, purpose, microdao_id):
         if self.refuses and any("poison" in text for text in texts):
             raise ValueError("this text cannot be embedded")
-        return self._embedder.embed(texts)
+        return await self._embedder.embed(texts, purpose, microdao_id)
 
 
 async def test_a_poisonous_item_holds_nobody_up(settings, outbox: Outbox, database: Database, microdao: str):
-    embedder = _RefusesPoison(open_embedder(settings))
-    memory = Memory(database, outbox, embedder)
+    embedder = _RefusesPoison(LocalEmbedder(open_local_model(settings)))
+    memory = Memory(database, outbox, Spaces(database, embedder))
     good = await memory.store(new(microdao, CAT))
     bad = await memory.store(new(microdao, "poison"))
     jobs = await queued(database, microdao)
-    poisonous = {job.message_id for job in jobs if job.item_id == bad.id}
+    poisonous = {job.message_id for job in jobs if job.item_ids == (bad.id,)}
 
     assert await memory.index(jobs) == poisonous
-    assert await embeddings(database, microdao) == [good.id]
+    assert await embedded(database, microdao) == [good.id]
     assert (await memory.stats(microdao, AGENT)).failed == 1
     async with database.tenant(microdao) as connection:
         row = await fetch_one(connection, "SELECT failure FROM memory_item WHERE id = %s", (bad.id,))
@@ -259,5 +235,5 @@ async def test_a_poisonous_item_holds_nobody_up(settings, outbox: Outbox, databa
 
     embedder.refuses = False
     assert await memory.index(jobs) == set()
-    assert await embeddings(database, microdao) == sorted([good.id, bad.id])
+    assert await embedded(database, microdao) == sorted([good.id, bad.id])
     assert (await memory.stats(microdao, AGENT)).failed == 0

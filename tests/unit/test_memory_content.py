@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest
 from shared.memory.content import canonical_json, check_new, check_query, compose_text, content_hash
-from shared.memory.model import MemoryQuery, NewMemory
+from shared.memory.model import NewMemory
+from tests import memories
 
 
 def _new(**changes):
@@ -16,7 +17,7 @@ def _new(**changes):
 
 
 def _query(**changes):
-    return MemoryQuery(**{"microdao_id": "m", "agent_id": "a", "query": "x", **changes})
+    return memories.ask("m", changes.pop("query", "x"), **changes)
 
 
 @pytest.mark.parametrize(

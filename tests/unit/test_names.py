@@ -43,7 +43,7 @@ def test_events_carry_ids_only(path: Path) -> None:
     allowed = {
         "job_id",
         "microdao_id",
-        "item_id",
+        "item_ids",
         "execution_id",
         "event_id",
         "flow_id",

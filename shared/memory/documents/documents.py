@@ -1,0 +1,120 @@
+"""The documents of long-term memory: parsed, cut into chunks that are items, listed, deleted whole."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from shared.clock import utc_now
+from shared.db.database import Database, Row
+from shared.errors import NotFound
+from shared.ids import derived_id
+from shared.memory import store, store_documents
+from shared.memory.documents.chunk import chunk_blocks
+from shared.memory.documents.model import Chunk, ParsedDocument
+from shared.memory.documents.parse import parse_document
+from shared.memory.intake import Intake, enqueue_items, item_row
+from shared.memory.model import NewMemory, ScopeRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDocument:
+    """A document to keep, as its bytes. ``scope`` None is the agent's own; ``metadata`` can be filtered by."""
+
+    microdao_id: str
+    agent_id: str
+    data: bytes
+    media_type: str
+    title: str | None = None
+    source: str | None = None
+    scope: ScopeRef | None = None
+    importance: float = 0.5
+    occurred_at: datetime | None = None
+    expires_at: datetime | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Documents:
+    """Keeps documents."""
+
+    def __init__(self, database: Database, intake: Intake) -> None:
+        self._database = database
+        self._intake = intake
+
+    async def add(self, document: NewDocument) -> Row:
+        """Keep a document, all of it or nothing; the same bytes in the same scope are kept once.
+
+        Raises InvalidRequest, TooLarge, UnsupportedMediaType, NotFound (agent, scope) or Unauthorized.
+        """
+        parsed = await asyncio.to_thread(
+            parse_document, document.data, document.media_type, title=document.title or None
+        )
+        chunks = await asyncio.to_thread(chunk_blocks, parsed)
+        scope = document.scope or ScopeRef("agent", document.agent_id)
+        row = _document_row(document, scope, parsed, len(chunks))
+        items = [_item_row(document, row, chunk) for chunk in chunks]
+        async with self._intake.writing(document.microdao_id, document.agent_id, scope) as (connection, scope_id):
+            if await store_documents.insert_document(connection, row | {"scope_id": scope_id}):
+                await store.insert_items(connection, [item | {"scope_id": scope_id} for item in items])
+                await enqueue_items(connection, document.microdao_id, [item["id"] for item in items])
+        return await self.get(document.microdao_id, document.agent_id, row["id"])
+
+    async def get(self, microdao_id: str, agent_id: str, document_id: str) -> Row:
+        """A document with how many of its chunks are ``pending`` or ``failed``. Raises NotFound."""
+        async with self._database.agent(microdao_id, agent_id) as connection:
+            row = await store_documents.read_document(connection, document_id)
+        if row is None:
+            raise NotFound(f"there is no document {document_id!r} that {agent_id} may read", param="document_id")
+        return row
+
+    async def list_page(self, microdao_id: str, agent_id: str, after: str, limit: int) -> list[Row]:
+        """Documents that the agent may read, by id."""
+        async with self._database.agent(microdao_id, agent_id) as connection:
+            return await store_documents.list_documents(connection, after, limit)
+
+    async def delete(self, microdao_id: str, agent_id: str, document_id: str) -> None:
+        """Forget a document with all its chunks. Raises NotFound, also for what the agent may not change."""
+        async with self._database.agent(microdao_id, agent_id) as connection:
+            if not await store_documents.delete_document(connection, document_id):
+                raise NotFound(f"there is no document {document_id!r} that {agent_id} may delete", param="document_id")
+
+
+def _document_row(document: NewDocument, scope: ScopeRef, parsed: ParsedDocument, chunks: int) -> dict[str, Any]:
+    digest = hashlib.sha256(document.data).digest()
+    return {
+        "id": derived_id("doc", document.microdao_id, scope.kind, scope.name, document.media_type, digest.hex()),
+        "microdao_id": document.microdao_id,
+        "agent_id": document.agent_id,
+        "title": parsed.title or document.source or "untitled",
+        "source": document.source,
+        "media_type": document.media_type,
+        "content_hash": digest,
+        "characters": len(parsed.text),
+        "chunks": chunks,
+        "metadata": Jsonb(document.metadata),
+    }
+
+
+def _item_row(document: NewDocument, row: dict[str, Any], chunk: Chunk) -> dict[str, Any]:
+    place = {"headings": list(chunk.heading_path), "page": chunk.page, "start": chunk.start, "end": chunk.end}
+    item = NewMemory(
+        microdao_id=document.microdao_id,
+        agent_id=document.agent_id,
+        tier="long_term",
+        content={"title": row["title"], "text": chunk.embedding_text, "context": {**document.metadata, **place}},
+        scope=document.scope,
+        importance=document.importance,
+        occurred_at=document.occurred_at or utc_now(),
+        expires_at=document.expires_at,
+        source=document.source,
+    )
+    return item_row(
+        item,
+        id=derived_id("mem", row["id"], str(chunk.position)),
+        document_id=row["id"],
+        position=chunk.position,
+        text=chunk.embedding_text,
+    )

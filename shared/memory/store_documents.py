@@ -1,0 +1,45 @@
+"""The SQL of documents."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from shared.db.database import Connection, Row, fetch_all, fetch_one
+
+_INSERT: Final = """
+INSERT INTO memory_document (id, microdao_id, scope_id, agent_id, title, source, media_type, content_hash, characters,
+    chunks, metadata)
+VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(title)s, %(source)s, %(media_type)s, %(content_hash)s,
+    %(characters)s, %(chunks)s, %(metadata)s)
+ON CONFLICT (id) DO NOTHING RETURNING id
+"""
+
+_SELECT: Final = """
+SELECT d.id, s.kind AS scope_kind, s.name AS scope_name, d.agent_id, d.title, d.source, d.media_type, d.characters,
+    d.chunks, d.metadata, d.created_at,
+    count(i.id) FILTER (WHERE i.state = 'pending') AS pending, count(i.id) FILTER (WHERE i.state = 'failed') AS failed
+FROM memory_document d JOIN memory_scope s USING (scope_id) LEFT JOIN memory_item i ON i.document_id = d.id
+"""
+_GROUP: Final = " GROUP BY d.id, s.kind, s.name"
+
+
+async def insert_document(connection: Connection, document: Mapping[str, Any]) -> bool:
+    """Keep a document's row; False when it is there already."""
+    return await fetch_one(connection, _INSERT, document) is not None
+
+
+async def read_document(connection: Connection, document_id: str) -> Row | None:
+    """One document."""
+    return await fetch_one(connection, f"{_SELECT} WHERE d.id = %s{_GROUP}", (document_id,))
+
+
+async def list_documents(connection: Connection, after: str, limit: int) -> list[Row]:
+    """Documents by id, after a cursor."""
+    return await fetch_all(connection, f"{_SELECT} WHERE d.id > %s{_GROUP} ORDER BY d.id LIMIT %s", (after, limit))
+
+
+async def delete_document(connection: Connection, document_id: str) -> bool:
+    """Forget a document; its items go with it. False when there was none that may be changed."""
+    return (
+        await fetch_one(connection, "DELETE FROM memory_document WHERE id = %s RETURNING id", (document_id,))
+        is not None
+    )
