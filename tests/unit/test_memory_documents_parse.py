@@ -289,6 +289,20 @@ def test_title_of_a_pdf_is_the_callers_or_its_first_heading():
     assert parse_document(pdf([lines], title="Own"), "application/pdf", title="Given").title == "Given"
 
 
+def test_a_heading_may_have_lines():
+    lines = [(20, "Статут енергетичного"), (20, "кооперативу"), (11, "Звичайний текст, якого тут найбільше з усього.")]
+    assert parse_pdf(pdf([lines])).blocks[0] == Block("heading", "Статут енергетичного кооперативу", 1, 1)
+
+
+def test_page_numbers_and_running_heads_are_skipped():
+    text = "Сторінка має свій текст, довгий і окремий: {}."
+    pages = [[(11, "Статут"), (11, text.format(number * "а")), (11, f"- {number} -")] for number in range(1, 6)]
+    document = parse_pdf(pdf([*pages, [(11, "42")]]))
+    assert document.text.count("Статут") == 1
+    assert [block.text for block in document.blocks if block.page == 2] == [text.format("аа")]
+    assert document.blocks[-1] == Block("paragraph", "42", 0, 6)
+
+
 def test_letters_in_two_parts_are_composed():
     assert parse_pdf(pdf([[(11, "и\u0306од")]])).text == "йод"
 

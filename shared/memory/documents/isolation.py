@@ -80,7 +80,9 @@ def _answer(data: bytes, media_type: str) -> dict[str, Any]:
 def _confine(time_limit_s: float) -> None:
     """Bounds this process for good; a bound that the system has set lower stays."""
     seconds = int(time_limit_s) + 1
-    bounds = [(resource.RLIMIT_AS, MAX_MEMORY_BYTES), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)]
+    bounds = [(resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)]
+    if sys.platform == "linux":  # macOS refuses to bound address space
+        bounds.append((resource.RLIMIT_AS, MAX_MEMORY_BYTES))
     for kind, bound in bounds:
         _, hard = resource.getrlimit(kind)
         lower = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
