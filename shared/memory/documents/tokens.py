@@ -2,8 +2,8 @@
 
 Set by the tokenizer of all-MiniLM-L6-v2, which has 4.5 characters a token in English, 2.9 in German, 2.0 in Polish, but
 1.2 in Ukrainian and Russian, nearly all of whose letters are pieces of their own. Hangul falls apart into letters. The
-estimate is 1.0 to 1.3 of the true number for English, Ukrainian, Russian, French and Markdown, 0.9 for German, 0.8 for
-Polish and hexadecimal, 0.6 for base64.
+estimate is 1.2 to 1.5 of the true number for English and Markdown, 1.0 for Ukrainian and Russian, 0.9 for German, 0.8
+for Polish and hexadecimal, 0.6 for base64.
 """
 
 import re
