@@ -1,13 +1,13 @@
 """The score that orders what a search found."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.memory.search.fusion import DEFAULT, Candidate, Neighbour, Question, Weights, rank
+from shared.memory.search.fusion import DEFAULT, Candidate, Neighbour, Question, rank
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 QUESTION = Question(text="When did Olena paint a sunrise?", asked_at=NOW, idf=(2.0, 3.0, 4.0))
@@ -149,6 +149,8 @@ def test_the_floor_of_an_embedder_is_nothing():
     assert one.score == 0
 
 
-def test_the_parts_of_a_perfect_score_add_up_to_1():
-    neither = {"alone", "recency", "half_life_days", "importance", "breadth", "breadth_share", "cosine_floor", "asks"}
-    assert sum(getattr(Weights(), one.name) for one in fields(Weights) if one.name not in neither) <= 1.05
+def test_a_candidate_perfect_in_every_way_scores_1():
+    perfect = {"cosine": 1.0, "bm25": 9.0, "held": 7}
+    near = {step: Neighbour(**perfect, asks=step == -1) for step in (-2, -1, 1, 2)}
+    (one,) = rank([_candidate(**perfect, author="Olena", length=100, neighbours=near)], QUESTION, 5)
+    assert one.score == pytest.approx(1.0)

@@ -63,17 +63,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """How much each signal counts; those of the score's parts add up to 1."""
+    """How much each signal counts; the positive ones of the score's parts add up to 1."""
 
     vector: float = 0.13
     lexical: float = 0.09
-    near_vector: float = 0.15
+    near_vector: float = 0.14
     near_lexical: float = 0.13
-    thread: float = 0.19
+    thread: float = 0.18
     coverage: float = 0.14
     author: float = 0.04
-    length: float = 0.13
-    asks: float = -0.04
+    length: float = 0.12
+    asks: float = -0.03
     replies: float = 0.03
     alone: float = 0.55
     """Share of its own signal by which a candidate without neighbours is credited for them: what neighbours of good
