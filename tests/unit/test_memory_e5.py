@@ -190,6 +190,12 @@ def test_the_built_folder_is_used_again(model):
     assert {path.name for path in model.folder.parent.iterdir()} == {".lock", model.folder.name}
 
 
+def test_another_user_may_read_what_was_built(model):
+    model.warm()
+    modes = {path.name: path.stat().st_mode for path in model.folder.iterdir()}
+    assert set(modes.values()) == {modes["normalisation.json"]}
+
+
 def test_other_weights_are_refused(tmp_path: Path):
     other = tmp_path / "e5-small-q4.bin"
     other.write_bytes(b"E5S1 not the model")

@@ -34,10 +34,15 @@ def build_graph(tensors: "dict[str, NDArray[Any]]") -> Any:
 
 
 def write_graph(file: Path, tensors: "dict[str, NDArray[Any]]") -> None:
-    """Put the int8 model (23 MB) at ``file``, quantised as MiniLM is (see minilm_graph)."""
+    """Put the int8 model (23 MB) at ``file``, quantised as MiniLM is (see minilm_graph).
+
+    The weights go into a file beside it, which onnxruntime maps: 20 MB less stay in memory than if it parsed them.
+    """
     from onnxruntime.quantization import quantize_dynamic
 
-    quantize_dynamic(build_graph(tensors), file, per_channel=True, reduce_range=True)
+    graph = build_graph(tensors)
+    quantize_dynamic(graph, file, per_channel=True, reduce_range=True, use_external_data_format=True)
+    file.with_name(f"{file.name}.data").chmod(file.stat().st_mode)  # onnx lets only the owner read it
 
 
 class _BalancedGraph(BertGraph):
