@@ -43,6 +43,8 @@ class Channels:
         channel_id: str,
         messages: Sequence[Message],
         scope: ScopeRef | None = None,
+        *,
+        by_admin: bool = False,
     ) -> list[str]:
         """Keep messages all or none; their items' ids in order. Raises as :meth:`Intake.store`."""
         template = NewMemory(
@@ -55,7 +57,8 @@ class Channels:
             source="channel",
         )
         rows = [_row(template, message) for message in messages]
-        async with self._intake.writing(microdao_id, agent_id, scope_of(template)) as (connection, scope_id):
+        place = microdao_id, agent_id, scope_of(template)
+        async with self._intake.writing(*place, by_admin=by_admin) as (connection, scope_id):
             # Locked before numbers are given, so that they are committed in their order and none is passed over.
             await store_channels.lock_channel(connection, scope_id, channel_id)
             await store.insert_items(connection, [row | {"scope_id": scope_id} for row in rows])
