@@ -66,9 +66,19 @@ class Channels:
         return [row["id"] for row in rows]
 
     async def recent(
-        self, microdao_id: str, agent_id: str, filters: Filters, *, max_tokens: int, limit: int = _MOST_READ
+        self,
+        microdao_id: str,
+        agent_id: str,
+        filters: Filters,
+        *,
+        max_tokens: int,
+        limit: int = _MOST_READ,
+        characters: int | None = None,
     ) -> list[Row]:
-        """The newest items of a channel or session that fit into so many tokens together, oldest first."""
+        """The newest items of a channel or session that fit into so many tokens together, oldest first.
+
+        ``characters`` cuts each text before it is counted.
+        """
         if not (filters.channel_id or filters.session_id):
             raise InvalidRequest("name a channel_id or a session_id", param="channel_id")
         listing = Listing(microdao_id=microdao_id, agent_id=agent_id, filters=filters, limit=limit)
@@ -76,10 +86,11 @@ class Channels:
             rows = await store.list_items(connection, listing)
         kept: list[Row] = []
         for row in rows:
-            max_tokens -= (tokens := estimate_tokens(row["text"]))
+            text = row["text"][:characters]
+            max_tokens -= (tokens := estimate_tokens(text))
             if max_tokens < 0:
                 break
-            kept.append({**row, "tokens": tokens})
+            kept.append({**row, "text": text, "tokens": tokens})
         return kept[::-1]
 
     async def index_history(self) -> int:
