@@ -12,8 +12,10 @@ from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.memory_bodies import (
     AgentBody,
+    ForAll,
     Identifier,
     ScopeBody,
+    ScopeView,
     Source,
     acting,
     read_cursor,
@@ -93,13 +95,6 @@ class QueryBody(AgentBody):
     mode: SearchMode = "hybrid"
     context_turns: int = Field(default=0, ge=0, le=5)
     explain: bool = False
-
-
-class ScopeView(View):
-    """Whose memory it is."""
-
-    kind: ScopeKind
-    name: str
 
 
 class TurnView(View):
@@ -226,6 +221,7 @@ async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep)
             tier=body.memory_type,
             content=body.content.model_dump(exclude_none=True),
             scope=scope_ref(principal, body),
+            by_admin=body.for_all,
             importance=body.importance,
             channel_id=body.channel_id,
             session_id=body.session_id,
@@ -327,11 +323,12 @@ async def forget(
     services: ServicesDep,
     principal: PrincipalDep,
     microdao_id: Annotated[str | None, Query(max_length=200)] = None,
+    scope: ForAll = None,
 ) -> Accepted:
     """Really deleted, with its postings and embeddings."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.write", "Agent", agent_id)
-    await services.memory.forget(principal.microdao_id, agent_id, item_id)
+    permit(principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
+    await services.memory.forget(principal.microdao_id, agent_id, item_id, by_admin=scope is not None)
     return Accepted()
 
 
@@ -352,6 +349,7 @@ def _document(body: StoreBody, microdao_id: str, scope: Any) -> NewDocument:
         title=body.content.title,
         source=body.content.source,
         scope=scope,
+        by_admin=body.for_all,
         importance=body.importance,
         occurred_at=body.occurred_at,
         expires_at=body.expires_at,

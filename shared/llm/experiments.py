@@ -5,6 +5,7 @@ is stored. An experiment that is made or changed takes effect in every process w
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +21,7 @@ from shared.wire.chat import ChatMessage, ChatRequest
 
 REFRESH_S: Final = 5.0
 _MOST_TENANTS: Final = 10_000
-_QUOTED_SECTION: Final = "\n\nRelevant memories:\n"
+_QUOTED_SECTION: Final = re.compile(r"(?=\n\n(?:Relevant memories|Said lately in this channel):\n)")
 """Where an agent's own instructions end in its system message: what follows is quoted and stays."""
 
 
@@ -184,9 +185,9 @@ def _with_instructions(messages: Sequence[ChatMessage], text: str, mode: str) ->
         parts = [] if mode == "replace" else [part.model_dump(exclude_unset=True) for part in first.content or []]
         changed = ChatMessage.model_validate({"role": first.role, "content": [*parts, {"type": "text", "text": text}]})
         return [changed, *messages[1:]]
-    own, mark, quoted = first.content.partition(_QUOTED_SECTION)
+    own, *quoted = _QUOTED_SECTION.split(first.content, maxsplit=1)
     said = text if mode == "replace" else f"{own}\n\n{text}"
-    return [first.model_copy(update={"content": said + mark + quoted}), *messages[1:]]
+    return [first.model_copy(update={"content": "".join([said, *quoted])}), *messages[1:]]
 
 
 def _concerns(experiment: Experiment, request: ChatRequest, caller: Caller) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
-from shared.errors import InvalidRequest, NotFound
+from shared.errors import InvalidRequest, NotFound, Unauthorized
 from shared.memory import store, store_index
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
@@ -27,6 +27,7 @@ from shared.memory.model import (
     StoredMemory,
 )
 from shared.memory.search.searcher import Searcher
+from shared.memory.sharing import Sharing
 from shared.settings import Settings
 
 _SWEEP_LIMIT = 500
@@ -46,6 +47,7 @@ class Memory:
         self.spaces = spaces
         self.documents = Documents(database, self._intake)
         self.channels = Channels(database, self._intake)
+        self.sharing = Sharing(database)
 
     async def warm(self) -> None:
         """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""
@@ -70,11 +72,23 @@ class Memory:
         async with self._database.agent(listing.microdao_id, listing.agent_id) as connection:
             return await store.list_items(connection, listing)
 
-    async def forget(self, microdao_id: str, agent_id: str, item_id: str) -> None:
-        """Delete an item with its postings and embeddings. Raises NotFound, also for what the agent may not change."""
+    async def forget(self, microdao_id: str, agent_id: str, item_id: str, *, by_admin: bool = False) -> None:
+        """Delete an item with its postings and embeddings; ``by_admin`` one of the microDAO's own.
+
+        Raises NotFound, or Unauthorized for what the agent may only read.
+        """
+        missing = NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
+        if by_admin:
+            everyones = ScopeRef("microdao", microdao_id)
+            async with self._intake.writing(microdao_id, agent_id, everyones, by_admin=True) as (connection, scope_id):
+                if not await store.delete_items(connection, [item_id], scope_id):
+                    raise missing
+            return
         async with self._database.agent(microdao_id, agent_id) as connection:
             if not await store.delete_items(connection, [item_id]):
-                raise NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
+                if await store.read_item(connection, item_id):
+                    raise Unauthorized(f"{agent_id} may read {item_id} but not delete it")
+                raise missing
 
     async def forget_matching(self, microdao_id: str, agent_id: str, filters: Filters) -> int:
         """Delete what the agent owns and the filters match; how many. Raises InvalidRequest for empty filters."""

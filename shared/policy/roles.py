@@ -33,6 +33,7 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "blueprint.read": ("use",),
     "blueprint.write": ("administer",),
     "grant.write": ("administer",),
+    "memory.share": ("administer",),
     "tool.write": ("administer",),
     "key.write": ("administer",),
     "agent.write": ("administer",),

@@ -34,13 +34,20 @@ CALL protect_tenant_table('memory_scope');
 
 -- An agent's (or team's) memory shared with another agent or with a team.
 CREATE TABLE memory_grant (
+    id text NOT NULL UNIQUE,
     microdao_id text NOT NULL REFERENCES microdao,
-    scope_id integer NOT NULL REFERENCES memory_scope ON DELETE CASCADE,
+    scope_id integer NOT NULL,
     grantee_kind text NOT NULL CHECK (grantee_kind IN ('agent', 'team')),
     grantee text NOT NULL,
     access text NOT NULL CHECK (access IN ('read', 'write')),
     created_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (microdao_id, scope_id, grantee_kind, grantee)
+    -- The grantee again, for the references: who comes later under the id of one that is gone inherits nothing.
+    agent_id text GENERATED ALWAYS AS (CASE grantee_kind WHEN 'agent' THEN grantee END) STORED,
+    team_id text GENERATED ALWAYS AS (CASE grantee_kind WHEN 'team' THEN grantee END) STORED,
+    PRIMARY KEY (microdao_id, scope_id, grantee_kind, grantee),
+    FOREIGN KEY (microdao_id, scope_id) REFERENCES memory_scope (microdao_id, scope_id) ON DELETE CASCADE,
+    FOREIGN KEY (microdao_id, agent_id) REFERENCES agent ON DELETE CASCADE,
+    FOREIGN KEY (microdao_id, team_id) REFERENCES team ON DELETE CASCADE
 );
 CREATE INDEX ON memory_grant (microdao_id, grantee_kind, grantee);
 CALL protect_tenant_table('memory_grant');
@@ -52,9 +59,18 @@ BEGIN
     VALUES (NEW.microdao_id, TG_ARGV[0], to_jsonb(NEW) ->> TG_ARGV[1]) ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
+CREATE FUNCTION drop_memory_scope() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM memory_scope
+    WHERE microdao_id = OLD.microdao_id AND kind = TG_ARGV[0] AND name = to_jsonb(OLD) ->> TG_ARGV[1];
+    RETURN OLD;
+END $$;
 CREATE TRIGGER own_scope AFTER INSERT ON microdao FOR EACH ROW EXECUTE FUNCTION make_memory_scope('microdao', 'microdao_id');
 CREATE TRIGGER own_scope AFTER INSERT ON team FOR EACH ROW EXECUTE FUNCTION make_memory_scope('team', 'team_id');
 CREATE TRIGGER own_scope AFTER INSERT ON agent FOR EACH ROW EXECUTE FUNCTION make_memory_scope('agent', 'agent_id');
+CREATE TRIGGER scope_goes BEFORE DELETE ON microdao FOR EACH ROW EXECUTE FUNCTION drop_memory_scope('microdao', 'microdao_id');
+CREATE TRIGGER scope_goes BEFORE DELETE ON team FOR EACH ROW EXECUTE FUNCTION drop_memory_scope('team', 'team_id');
+CREATE TRIGGER scope_goes BEFORE DELETE ON agent FOR EACH ROW EXECUTE FUNCTION drop_memory_scope('agent', 'agent_id');
 
 -- Forced row-level security would hide the rows from an owner who is no superuser.
 ALTER TABLE microdao NO FORCE ROW LEVEL SECURITY;
@@ -92,19 +108,22 @@ BEGIN ATOMIC
                 OR g.grantee_kind = 'team' AND g.grantee IN (SELECT team_id FROM teams))));
 END;
 
--- What an agent's transaction may know of its microDAO: who and which scopes there are, and the jobs it leaves behind.
-CREATE PROCEDURE share_with_agents(target regclass, privileges text) LANGUAGE plpgsql AS $$
+-- What an agent's transaction may know of its microDAO: who and which scopes there are, its own teams, what is shared
+-- with it; and the jobs of the indexer that it leaves behind.
+CREATE PROCEDURE share_with_agents(target regclass, privileges text, condition text DEFAULT 'true') LANGUAGE plpgsql AS $$
+DECLARE
+    own text := format('microdao_id = current_microdao() AND (%s)', condition);
 BEGIN
-    EXECUTE format('CREATE POLICY own_rows_of_agents ON %s TO daarion_agent'
-        ' USING (microdao_id = current_microdao()) WITH CHECK (microdao_id = current_microdao())', target);
+    EXECUTE format('CREATE POLICY own_rows_of_agents ON %s TO daarion_agent USING (%s) WITH CHECK (%s)', target, own, own);
     EXECUTE format('GRANT %s ON %s TO daarion_agent', privileges, target);
 END $$;
 GRANT USAGE ON SCHEMA public TO daarion_agent;
 CALL share_with_agents('agent', 'SELECT');
-CALL share_with_agents('team_member', 'SELECT');
 CALL share_with_agents('memory_scope', 'SELECT');
-CALL share_with_agents('memory_grant', 'SELECT');
-CALL share_with_agents('outbox', 'INSERT');
+CALL share_with_agents('team_member', 'SELECT', 'agent_id = current_agent()');
+CALL share_with_agents('memory_grant', 'SELECT', $$grantee_kind = 'agent' AND grantee = current_agent()
+    OR grantee_kind = 'team' AND grantee IN (SELECT m.team_id FROM team_member m)$$);
+CALL share_with_agents('outbox', 'INSERT', $$queue = 'memory' AND body ->> 'microdao_id' = microdao_id$$);
 
 -- For every table whose rows lie in a scope: forced row-level security by scope.
 CREATE PROCEDURE protect_scope_table(target regclass) LANGUAGE plpgsql AS $$
@@ -123,3 +142,6 @@ BEGIN
     EXECUTE format('CREATE POLICY all_rows ON %s TO daarion_system USING (true) WITH CHECK (true)', target);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO daarion_tenant, daarion_agent, daarion_system', target);
 END $$;
+
+-- Only the owner protects tables.
+REVOKE ALL ON PROCEDURE protect_tenant_table, share_with_agents, protect_scope_table FROM PUBLIC;

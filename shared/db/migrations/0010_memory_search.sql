@@ -1,6 +1,8 @@
 -- Memory items with what finds them: postings for words, embeddings for meaning. `number` is an item's short key.
 
+-- Forced row-level security would hide the rows from an owner who is no superuser.
 ALTER TABLE memory_item NO FORCE ROW LEVEL SECURITY;
+ALTER TABLE memory_scope NO FORCE ROW LEVEL SECURITY;
 DROP POLICY own_rows ON memory_item;
 DROP POLICY all_rows ON memory_item;
 DROP TABLE memory_embedding_minilm_l6_v2;
@@ -19,16 +21,18 @@ CREATE TABLE memory_document (
     chunks integer NOT NULL,
     metadata jsonb NOT NULL DEFAULT '{}',
     created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (scope_id, id),
     FOREIGN KEY (microdao_id, scope_id) REFERENCES memory_scope (microdao_id, scope_id) ON DELETE CASCADE
 );
-CREATE INDEX ON memory_document (scope_id, id);
 CALL protect_scope_table('memory_document');
 
 ALTER TABLE memory_item
     ADD COLUMN number bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
     ADD COLUMN scope_id integer,
     ADD FOREIGN KEY (microdao_id, scope_id) REFERENCES memory_scope (microdao_id, scope_id) ON DELETE CASCADE,
-    ADD COLUMN document_id text REFERENCES memory_document ON DELETE CASCADE,
+    ADD COLUMN document_id text,
+    -- Of the same scope: a reference is checked, and a cascade goes, past row-level security.
+    ADD FOREIGN KEY (scope_id, document_id) REFERENCES memory_document (scope_id, id) ON DELETE CASCADE,
     ADD COLUMN position integer,
     ADD COLUMN author text,
     -- Items of one thread are neighbours in the order of (occurred_at, number).
@@ -44,6 +48,7 @@ ALTER TABLE memory_item
 UPDATE memory_item i SET scope_id = s.scope_id, state = 'pending', queued_at = NULL FROM memory_scope s
 WHERE s.microdao_id = i.microdao_id AND s.kind = 'agent' AND s.name = i.agent_id;
 ALTER TABLE memory_item ALTER COLUMN scope_id SET NOT NULL;
+ALTER TABLE memory_scope FORCE ROW LEVEL SECURITY;
 CREATE INDEX memory_item_recent ON memory_item (scope_id, tier, occurred_at DESC, number DESC);
 CREATE INDEX memory_item_thread ON memory_item (scope_id, thread, tier, occurred_at, number) WHERE thread IS NOT NULL;
 CREATE INDEX memory_item_words ON memory_item (scope_id) INCLUDE (words);
@@ -53,6 +58,18 @@ CREATE INDEX ON memory_item (summary_id) WHERE summary_id IS NOT NULL;
 DROP INDEX memory_item_unindexed;
 CREATE INDEX memory_item_unindexed ON memory_item (queued_at) WHERE state = 'pending';
 CALL protect_scope_table('memory_item');
+
+-- A summary lies in the scope of what it stands for, for the same reason.
+CREATE FUNCTION check_memory_summary() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT 1 FROM memory_item WHERE id = NEW.summary_id AND scope_id = NEW.scope_id) THEN
+        RAISE foreign_key_violation USING MESSAGE = 'a summary must lie in the scope of what it stands for';
+    END IF;
+    RETURN NULL;
+END $$;
+-- Fires before the foreign key's own trigger (by name), so that it answers alike for what is not there.
+CREATE TRIGGER "0_same_scope" AFTER INSERT OR UPDATE OF summary_id ON memory_item
+FOR EACH ROW WHEN (NEW.summary_id IS NOT NULL) EXECUTE FUNCTION check_memory_summary();
 
 -- BM25's inverted index. Narrow, for it has some twenty rows an item; a trigger deletes them with their item.
 CREATE TABLE memory_posting (
@@ -102,10 +119,11 @@ CREATE TABLE memory_large_scope (
     PRIMARY KEY (space_id, scope_id)
 );
 CALL protect_scope_table('memory_large_scope');
+REVOKE INSERT, UPDATE, DELETE ON memory_large_scope FROM daarion_agent;
 
 -- Runtime roles own nothing, so the changes of the schema that running needs are functions of the owner's.
 CREATE FUNCTION add_memory_space(new_model text, new_dimensions integer, new_state text) RETURNS smallint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     id smallint;
 BEGIN
@@ -119,7 +137,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION drop_memory_space(old_space smallint) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (SELECT 1 FROM memory_space WHERE space_id = old_space AND state <> 'active') THEN
         RAISE EXCEPTION 'space % is active or unknown', old_space;
@@ -131,7 +149,7 @@ END $$;
 -- Gives a scope's vectors a partition of their own. The index is built before anything is locked; then the shared
 -- partition is locked for the moment in which the rows move. The caller writes the scope into memory_large_scope.
 CREATE FUNCTION enlarge_memory_scope(in_space smallint, large_scope integer) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     small text := format('memory_embedding_%s_small', in_space);
     own text := format('memory_embedding_%s_%s', in_space, large_scope);
@@ -157,21 +175,30 @@ GRANT EXECUTE ON FUNCTION add_memory_space, drop_memory_space, enlarge_memory_sc
 -- What belongs to an item goes with it, whoever deletes it and why.
 CREATE FUNCTION forget_memory_items() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM memory_posting WHERE item IN (SELECT number FROM gone);
-    DELETE FROM memory_embedding WHERE item IN (SELECT number FROM gone);
-    DELETE FROM memory_use WHERE item IN (SELECT number FROM gone);
+    DELETE FROM memory_posting p USING gone g WHERE p.item = g.number AND p.scope_id = g.scope_id;
+    DELETE FROM memory_embedding e USING gone g WHERE e.item = g.number AND e.scope_id = g.scope_id;
+    DELETE FROM memory_use u USING gone g WHERE u.item = g.number AND u.scope_id = g.scope_id;
     RETURN NULL;
 END $$;
 CREATE TRIGGER forget AFTER DELETE ON memory_item REFERENCING OLD TABLE AS gone
 FOR EACH STATEMENT EXECUTE FUNCTION forget_memory_items();
 
--- How often an item answered. Apart from the item, because readers who may not write count here, too.
+-- A scope's items go before it does: once it is gone, row-level security hides their postings from who deletes them.
+CREATE FUNCTION empty_memory_scope() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM memory_item WHERE scope_id = OLD.scope_id;
+    RETURN OLD;
+END $$;
+CREATE TRIGGER items_go BEFORE DELETE ON memory_scope FOR EACH ROW EXECUTE FUNCTION empty_memory_scope();
+
+-- How often an item answered. Apart from the item, because readers who may not write count here, too. The key names the
+-- scope, or a row that somebody made in another one would stand in the way of counting.
 CREATE TABLE memory_use (
     scope_id integer NOT NULL,
     item bigint NOT NULL,
     hits integer NOT NULL DEFAULT 0,
     last_hit_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (item)
+    PRIMARY KEY (item, scope_id)
 ) WITH (fillfactor = 70);
 CREATE INDEX ON memory_use (scope_id, hits DESC);
 CALL protect_scope_table('memory_use');
@@ -204,4 +231,4 @@ CREATE TABLE memory_activity (
     FOREIGN KEY (microdao_id, agent_id) REFERENCES agent
 ) WITH (fillfactor = 70);
 CALL protect_tenant_table('memory_activity');
-CALL share_with_agents('memory_activity', 'SELECT, INSERT, UPDATE');
+CALL share_with_agents('memory_activity', 'SELECT, INSERT, UPDATE', 'agent_id = current_agent()');
