@@ -1,11 +1,12 @@
 """What agents remember: store, find, list, forget, count. The one door to memory for agents, tools and the API."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
 from shared.errors import InvalidRequest, NotFound
-from shared.memory import store, store_index
+from shared.llm.gateway import Gateway
+from shared.memory import store, store_index, store_retention
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
 from shared.memory.documents.documents import Documents
@@ -26,6 +27,8 @@ from shared.memory.model import (
     ScopeRef,
     StoredMemory,
 )
+from shared.memory.retention.retention import Retention
+from shared.memory.retention.summaries import Summaries
 from shared.memory.search.searcher import Searcher
 from shared.settings import Settings
 
@@ -37,7 +40,9 @@ _LOST_AFTER_S = 900.0
 class Memory:
     """The memory of every agent of every microDAO; each call touches one microDAO, except :meth:`sweep`."""
 
-    def __init__(self, database: Database, outbox: Outbox, spaces: Spaces) -> None:
+    def __init__(
+        self, database: Database, outbox: Outbox, spaces: Spaces, gateway: Callable[[], Gateway] | None = None
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._intake = Intake(database, outbox)
@@ -46,6 +51,7 @@ class Memory:
         self.spaces = spaces
         self.documents = Documents(database, self._intake)
         self.channels = Channels(database, self._intake)
+        self.retention = Retention(database, outbox, Summaries(gateway))
 
     async def warm(self) -> None:
         """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""
@@ -71,10 +77,14 @@ class Memory:
             return await store.list_items(connection, listing)
 
     async def forget(self, microdao_id: str, agent_id: str, item_id: str) -> None:
-        """Delete an item with its postings and embeddings. Raises NotFound, also for what the agent may not change."""
+        """Delete an item with its postings and embeddings. Raises NotFound, also for what the agent may not change.
+
+        A summary that was made of it goes, too; what else that summary stood for is found itself again.
+        """
         async with self._database.agent(microdao_id, agent_id) as connection:
             if not await store.delete_items(connection, [item_id]):
                 raise NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
+        await self._outbox.committed()
 
     async def forget_matching(self, microdao_id: str, agent_id: str, filters: Filters) -> int:
         """Delete what the agent owns and the filters match; how many. Raises InvalidRequest for empty filters."""
@@ -82,7 +92,9 @@ class Memory:
         if filters == Filters():
             raise InvalidRequest("name at least one condition", param="filters")
         async with self._database.agent(microdao_id, agent_id) as connection:
-            return await store.delete_matching(connection, ScopeRef("agent", agent_id), filters)
+            forgotten = await store.delete_matching(connection, ScopeRef("agent", agent_id), filters)
+        await self._outbox.committed()
+        return forgotten
 
     async def stats(self, microdao_id: str, agent_id: str) -> MemoryStats:
         """An agent's own memory in figures, without what has expired. Raises NotFound (agent)."""
@@ -108,7 +120,7 @@ class Memory:
         The outbox sends the jobs.
         """
         async with self._database.system() as connection:
-            await store.delete_expired(connection, _SWEEP_LIMIT)
+            await store_retention.delete_expired(connection, _SWEEP_LIMIT)
             rows = await store_index.queue_again(connection, older_than_s, _SWEEP_LIMIT)
             for microdao_id, item_ids in _by_microdao(rows).items():
                 await enqueue_items(connection, microdao_id, item_ids)
@@ -122,6 +134,8 @@ def _by_microdao(rows: Sequence[Row]) -> dict[str, list[str]]:
     return grouped
 
 
-def open_memory(settings: Settings, database: Database, outbox: Outbox) -> Memory:
-    """The memory of this process."""
-    return Memory(database, outbox, Spaces(database, LocalEmbedder(open_local_model(settings))))
+def open_memory(
+    settings: Settings, database: Database, outbox: Outbox, gateway: Callable[[], Gateway] | None = None
+) -> Memory:
+    """The memory of this process; without a ``gateway`` no model writes summaries."""
+    return Memory(database, outbox, Spaces(database, LocalEmbedder(open_local_model(settings))), gateway)
