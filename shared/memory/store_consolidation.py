@@ -21,10 +21,9 @@ ORDER BY min(i.occurred_at), i.scope_id, i.thread LIMIT %(limit)s
 """
 
 _SOURCES: Final = f"""
-SELECT i.id, i.agent_id, s.kind AS scope_kind, s.name AS scope_name, i.text, i.author, i.session_id, i.channel_id,
+SELECT i.id, i.agent_id, i.text, i.session_id, i.channel_id,
     i.importance, i.occurred_at, i.bytes
-FROM memory_item i JOIN memory_scope s USING (scope_id)
-WHERE i.id = ANY(%s) AND {_FREE} ORDER BY i.occurred_at, i.number
+FROM memory_item i WHERE i.id = ANY(%s) AND {_FREE} ORDER BY i.occurred_at, i.number
 """
 
 _LOCK: Final = f"SELECT i.id FROM memory_item i WHERE i.id = ANY(%s) AND {_FREE} ORDER BY i.id FOR UPDATE"

@@ -180,9 +180,8 @@ async def test_a_model_writes_and_the_microdao_pays(
         (Reply(status=500), "upstream_error"),
         (Reply(drop=True), "unavailable"),
         (Reply(text=" "), "upstream_error"),
-        (Reply(status=400), "invalid_request"),
     ],
-    ids=["broken", "down", "empty", "refused"],
+    ids=["broken", "down", "empty"],
 )
 async def test_trouble_leaves_the_sources_as_they_were(
     memory: Memory, database: Database, microdao: str, openai: FakeOpenAI, reply: Reply, code: str
@@ -195,6 +194,16 @@ async def test_trouble_leaves_the_sources_as_they_were(
     assert report.groups == []
     assert dict(report.postponed) in ({code: 1}, {"upstream_error": 1})
     assert (await listed(memory, microdao), await traces(database, microdao, *ids)) == before
+
+
+async def test_what_a_model_refuses_is_summarised_without_it(
+    memory: Memory, database: Database, microdao: str, openai: FakeOpenAI
+):
+    await talk(memory, database, microdao)
+    await memory.retention.set_policy(microdao, None, WRITTEN)
+    openai.will(*[Reply(status=400)] * 4)
+    (group,) = (await run(memory, microdao)).groups
+    assert (await listed(memory, microdao))[group.summary_id]["content"]["context"]["written_by"] == "extractive"
 
 
 async def test_a_spent_budget_leaves_it_for_later(

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, new_job
 from shared.db.database import Connection, Database, Row
-from shared.errors import ApiError, InvalidRequest
+from shared.errors import ApiError
 from shared.ids import derived_id
 from shared.llm.caller import Caller
 from shared.memory import store, store_consolidation, store_retention
@@ -24,7 +24,7 @@ from shared.memory.intake import QUEUE, item_row
 from shared.memory.model import NewMemory, ScopeRef
 from shared.memory.retention.policy import days_before
 from shared.memory.retention.scopes import Scope
-from shared.memory.retention.summaries import Summaries
+from shared.memory.retention.summaries import Summaries, Told, Written
 from shared.observability import Log
 
 MOST_SOURCES = 32
@@ -94,19 +94,20 @@ class Consolidation:
     async def run(self, microdao_id: str, groups: Sequence[Group], until: float) -> Consolidated:
         """Make the groups' summaries until a moment of the monotonic clock. What fails is left as it was."""
         done = Consolidated(is_complete=len(groups) < _MOST_GROUPS)
+        failed: dict[int, str] = {}  # by scope: its next summary would fail as well, now
         for group in groups:
             if until - time.monotonic() < _LEAST_S:
                 done.is_complete = False
                 break
-            try:
-                if await self._consolidate(microdao_id, group, until):
-                    done.groups.append(group)
-            except ApiError as error:
-                done.postponed[error.code] += 1
-                # Neither the texts nor what a provider says about them.
-                _log.warning("a summary is left for later", microdao_id=microdao_id, code=error.code)
-                if not isinstance(error, InvalidRequest):  # not these texts' fault: the next would fail as well
-                    break
+            if group.scope.id not in failed:
+                try:
+                    done.groups += [group] if await self._consolidate(microdao_id, group, until) else []
+                    continue
+                except ApiError as error:
+                    failed[group.scope.id] = error.code
+                    # Neither the texts nor what a provider says about them.
+                    _log.warning("summaries are left for later", microdao_id=microdao_id, code=error.code)
+            done.postponed[failed[group.scope.id]] += 1
         await self._outbox.committed()
         return done
 
@@ -115,10 +116,10 @@ class Consolidation:
             sources = await store_consolidation.read_sources(connection, group.ids)
         if len(sources) < len(group.ids):
             return False
-        writer = self._summaries.writer(group.scope.policy.consolidate_model)
         caller = Caller(microdao_id=microdao_id, agent_id=sources[0]["agent_id"], confidential=True)
-        text = await self._summaries.write(sources, writer, caller, until - time.monotonic())
-        row = _summary_row(microdao_id, group, sources, text, writer)
+        model = group.scope.policy.consolidate_model
+        written = await self._summaries.write([_told(row) for row in sources], model, caller, until - time.monotonic())
+        row = _summary_row(microdao_id, group, sources, written)
         async with self._database.tenant(microdao_id) as connection:
             return await _commit(connection, microdao_id, group, row, sum(source["bytes"] for source in sources))
 
@@ -135,20 +136,24 @@ async def _commit(connection: Connection, microdao_id: str, group: Group, row: d
     return True
 
 
-def _summary_row(microdao_id: str, group: Group, sources: Sequence[Row], text: str, writer: str) -> dict[str, Any]:
+def _told(row: Row) -> Told:
+    return Told(row["text"], row["occurred_at"])
+
+
+def _summary_row(microdao_id: str, group: Group, sources: Sequence[Row], written: Written) -> dict[str, Any]:
     first, last = sources[0], sources[-1]
     context = {
         "kind": "summary",
         "sources": list(group.ids),
         "since": rfc3339(first["occurred_at"]),
         "until": rfc3339(last["occurred_at"]),
-        "written_by": writer,
+        "written_by": written.writer,
     }
     item = NewMemory(
         microdao_id=microdao_id,
         agent_id=first["agent_id"],
         tier="mid_term",
-        content={"text": text, "context": context},
+        content={"text": written.text, "context": context},
         scope=ScopeRef(group.scope.kind, group.scope.name),
         importance=max(source["importance"] for source in sources),
         channel_id=first["channel_id"],

@@ -102,7 +102,7 @@ class Retention:
         """The schedule's round over all microDAOs with a policy, those first that wait longest; totals and whether
         it is ``complete``. What time does not allow is the next call's."""
         until = time.monotonic() + within_s
-        done: list[str] = []
+        done: list[str] = []  # complete, or stuck for now; the others' turn comes again while there is time
         totals: Counter[str] = Counter({"microdaos": 0, "removed": 0, "consolidated": 0, "failed": 0})
         is_complete = True
         while (left_s := until - time.monotonic()) > 0:
@@ -110,17 +110,19 @@ class Retention:
                 microdao_id = await store_retention.next_microdao(connection, done)
             if microdao_id is None:
                 break
-            done.append(microdao_id)
-            is_complete &= await self._maintain_one(microdao_id, left_s, totals)
+            went_on = await self._maintain_one(microdao_id, left_s, totals)
+            if went_on is not None:
+                done.append(microdao_id)
+                is_complete &= went_on
         else:
             is_complete = False
+        totals["microdaos"] = len(done)
         async with self._database.system() as connection:
             await store_retention.delete_old_reports(connection, _REPORTS_KEPT_DAYS)
         return {**totals, "complete": is_complete}
 
-    async def _maintain_one(self, microdao_id: str, within_s: float, totals: Counter[str]) -> bool:
-        """One microDAO's trouble stays its own."""
-        totals["microdaos"] += 1
+    async def _maintain_one(self, microdao_id: str, within_s: float, totals: Counter[str]) -> bool | None:
+        """Whether the microDAO is done with; None when the next visit can go on. Its trouble stays its own."""
         try:
             report = await self.run(microdao_id, None, dry_run=False, within_s=within_s)
         except Exception:
@@ -129,7 +131,9 @@ class Retention:
             return False
         totals["removed"] += sum(removal.unit.items for removal in report.removals)
         totals["consolidated"] += len(report.groups)
-        return report.is_complete
+        if report.is_complete or not (report.removals or report.groups):
+            return report.is_complete
+        return None
 
     async def _prune(self, pruning: Pruning, until: float) -> bool:
         while len(pruning.removals) < _MOST_REMOVED and time.monotonic() < until:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from shared.db.database import Row
-from shared.errors import UpstreamError
+from shared.errors import InvalidRequest, UpstreamError
 from shared.llm.caller import Caller, ClientHints
 from shared.llm.gateway import Gateway
 from shared.memory.retention.extract import extract
+from shared.observability import Log
 from shared.wire.chat import ChatRequest
 
 EXTRACTIVE = "extractive"
@@ -25,6 +27,24 @@ _TASK = (
     " that stands in them. Answer with the summary alone."
 )
 
+_log = Log("memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was said, and when."""
+
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A summary and its writer: a logical model, or ``extractive``."""
+
+    text: str
+    writer: str
+
 
 class Summaries:
     """The writer. Without a ``gateway`` every summary is extractive."""
@@ -36,28 +56,38 @@ class Summaries:
         """Whether a policy may name this model."""
         return model == _OFFLINE or (self._gateway is not None and self._gateway().knows(model))
 
-    def writer(self, model: str | None) -> str:
-        """Who writes when a policy names this model: a logical model, or ``extractive``."""
-        if model is None or self._gateway is None:
-            return EXTRACTIVE
-        chosen = self._gateway().default_model() if model == _DEFAULT else model
-        return EXTRACTIVE if chosen == _OFFLINE else chosen
+    async def write(self, told: Sequence[Told], model: str | None, caller: Caller, within_s: float) -> Written:
+        """A summary of what was told, in order of time, by a model; extractive without one, or with the offline one.
 
-    async def write(self, sources: Sequence[Row], writer: str, caller: Caller, within_s: float) -> str:
-        """A summary of sources in order of time. Raises what the gateway raises; UpstreamError for an empty answer."""
-        if writer == EXTRACTIVE or self._gateway is None:
-            return await asyncio.to_thread(extract, [row["text"] for row in sources], _EXTRACT_CHARACTERS)
-        said = [f"[{row['occurred_at']:%Y-%m-%d %H:%M}] {row['text'][:_MOST_SOURCE_CHARACTERS]}" for row in sources]
-        messages = [{"role": "system", "content": _TASK}, {"role": "user", "content": "\n\n".join(said)}]
-        body = {"model": writer, "messages": messages, "max_completion_tokens": _MOST_SUMMARY_TOKENS}
-        answer = await self._gateway().complete(
-            ChatRequest.model_validate(body), caller, hints=ClientHints(patience_s=within_s)
-        )
-        return _text(answer["choices"][0]["message"].get("content"))
+        So it is when the model refuses these texts: it would do so again. Raises what else the gateway raises, and
+        UpstreamError for an empty answer.
+        """
+        if self._gateway is not None and (chosen := _chosen(self._gateway(), model)) is not None:
+            try:
+                return Written(await _ask(self._gateway(), told, chosen, caller, within_s), chosen)
+            except InvalidRequest as error:
+                _log.warning("a model refuses to summarise", microdao_id=caller.microdao_id, code=error.code)
+        text = await asyncio.to_thread(extract, [one.text for one in told], _EXTRACT_CHARACTERS)
+        return Written(text, EXTRACTIVE)
+
+
+def _chosen(gateway: Gateway, model: str | None) -> str | None:
+    chosen = gateway.default_model() if model == _DEFAULT else model
+    return None if chosen == _OFFLINE else chosen
+
+
+async def _ask(gateway: Gateway, told: Sequence[Told], model: str, caller: Caller, within_s: float) -> str:
+    said = "\n\n".join(f"[{one.at:%Y-%m-%d %H:%M}] {one.text[:_MOST_SOURCE_CHARACTERS]}" for one in told)
+    messages = [{"role": "system", "content": _TASK}, {"role": "user", "content": said}]
+    body = {"model": model, "messages": messages, "max_completion_tokens": _MOST_SUMMARY_TOKENS}
+    answer = await gateway.complete(ChatRequest.model_validate(body), caller, hints=ClientHints(patience_s=within_s))
+    return _text(answer["choices"][0]["message"].get("content"))
 
 
 def _text(content: object) -> str:
-    text = content.replace("\0", "").strip()[:_MOST_SUMMARY_CHARACTERS] if isinstance(content, str) else ""
+    """Without what no memory may hold (NUL, lone surrogates)."""
+    said = content if isinstance(content, str) else ""
+    text = said.replace("\0", "").encode("utf-8", "ignore").decode().strip()[:_MOST_SUMMARY_CHARACTERS]
     if not text:
         raise UpstreamError("the model answered with an empty summary")
-    return text.encode("utf-8", "ignore").decode()
+    return text
