@@ -14,11 +14,12 @@ from shared.memory.retention.pruning import Excess, Reason, Removal, Unit, evict
 from shared.memory.retention.scopes import Scope, all_cutoffs, rule_columns
 
 _BATCH = 500  # units a transaction
+_LOWEST = 5000  # units put in order of value at once, which looks at all of their scopes
 
 
 @dataclass(slots=True)
 class Pruning:
-    """One run over scopes of a microDAO: what was looked at and what goes."""
+    """One run over scopes of a microDAO: what was looked at, what goes, and which of some scopes is worth least."""
 
     microdao_id: str
     scopes: Sequence[Scope]
@@ -27,6 +28,7 @@ class Pruning:
     now: datetime
     seen: set[str] = field(default_factory=set)
     removals: list[Removal] = field(default_factory=list)
+    lowest: dict[tuple[int, ...], list[str]] = field(default_factory=dict)
 
     def chosen(self, scopes: Iterable[int]) -> Excess:
         """How much of these scopes is chosen, but not gone, because this is a dry run."""
@@ -71,12 +73,16 @@ class Pruner:
     async def _evict(
         self, connection: Connection, run: Pruning, scopes: Sequence[int], over: Excess, reason: Reason
     ) -> bool:
-        found = await store_pruning.find_lowest(connection, scopes, list(run.seen), _BATCH)
-        removals = evict(await _units(connection, run, found), over, reason)
-        # What was not needed may be for another cap.
-        run.seen -= set(found) - {removal.unit.id for removal in removals}
+        waiting = run.lowest.setdefault(tuple(scopes), [])
+        if not waiting:
+            waiting += await store_pruning.find_lowest(connection, scopes, list(run.seen), _LOWEST)
+        found, waiting[:] = waiting[:_BATCH], waiting[_BATCH:]
+        units = await _units(connection, run, found)
+        removals = evict(units, over, reason)
+        if len(removals) < len(units):  # enough: what was not needed may be for another cap
+            run.seen -= {unit.id for unit in units} - {removal.unit.id for removal in removals}
         await _remove(connection, run, removals)
-        return bool(removals)
+        return bool(found)
 
 
 def _caps(run: Pruning) -> Iterator[tuple[list[int], int | None, int | None, Reason]]:
