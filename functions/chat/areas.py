@@ -20,6 +20,7 @@ _LATER: Final = (
     "routes_documents",
     "routes_channels",
     "routes_sharing",
+    "routes_retention",
     "routes_tools",
     "routes_policy",
     "routes_agents",

@@ -162,7 +162,7 @@ class RecentView(View):
 
 
 class ItemView(PlacedView):
-    """A memory as it is stored."""
+    """A memory as it is stored. ``summary_id`` names the summary that is found in its place, if any."""
 
     agent_id: str
     author: str | None
@@ -171,6 +171,7 @@ class ItemView(PlacedView):
     failure: str | None
     expires_at: datetime | None
     created_at: datetime
+    summary_id: str | None
 
 
 class ItemPage(View):
@@ -325,7 +326,7 @@ async def forget(
     microdao_id: Annotated[str | None, Query(max_length=200)] = None,
     scope: ForAll = None,
 ) -> Accepted:
-    """Really deleted, with its postings and embeddings."""
+    """Really deleted, with its postings and embeddings, and with a summary that was made of it."""
     principal = within(principal, microdao_id)
     permit(principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
     await services.memory.forget(principal.microdao_id, agent_id, item_id, by_admin=scope is not None)

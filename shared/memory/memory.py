@@ -1,11 +1,12 @@
 """What agents remember: store, find, list, forget, count. The one door to memory for agents, tools and the API."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
 from shared.errors import InvalidRequest, NotFound, Unauthorized
-from shared.memory import store, store_index
+from shared.llm.gateway import Gateway
+from shared.memory import store, store_index, store_retention
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
 from shared.memory.documents.documents import Documents
@@ -26,6 +27,8 @@ from shared.memory.model import (
     ScopeRef,
     StoredMemory,
 )
+from shared.memory.retention.retention import Retention
+from shared.memory.retention.summaries import Summaries
 from shared.memory.search.searcher import Searcher
 from shared.memory.sharing import Sharing
 from shared.settings import Settings
@@ -38,7 +41,9 @@ _LOST_AFTER_S = 900.0
 class Memory:
     """The memory of every agent of every microDAO; each call touches one microDAO, except :meth:`sweep`."""
 
-    def __init__(self, database: Database, outbox: Outbox, spaces: Spaces) -> None:
+    def __init__(
+        self, database: Database, outbox: Outbox, spaces: Spaces, gateway: Callable[[], Gateway] | None = None
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._intake = Intake(database, outbox)
@@ -48,6 +53,7 @@ class Memory:
         self.documents = Documents(database, self._intake)
         self.channels = Channels(database, self._intake)
         self.sharing = Sharing(database)
+        self.retention = Retention(database, outbox, Summaries(gateway))
 
     async def warm(self) -> None:
         """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""
@@ -75,6 +81,7 @@ class Memory:
     async def forget(self, microdao_id: str, agent_id: str, item_id: str, *, by_admin: bool = False) -> None:
         """Delete an item with its postings and embeddings; ``by_admin`` one of the microDAO's own.
 
+        A summary that was made of it goes, too; what else that summary stood for is found itself again.
         Raises NotFound, or Unauthorized for what the agent may only read.
         """
         missing = NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
@@ -89,6 +96,7 @@ class Memory:
                 if await store.read_item(connection, item_id):
                     raise Unauthorized(f"{agent_id} may read {item_id} but not delete it")
                 raise missing
+        await self._outbox.committed()
 
     async def forget_matching(self, microdao_id: str, agent_id: str, filters: Filters) -> int:
         """Delete what the agent owns and the filters match; how many. Raises InvalidRequest for empty filters."""
@@ -96,7 +104,9 @@ class Memory:
         if filters == Filters():
             raise InvalidRequest("name at least one condition", param="filters")
         async with self._database.agent(microdao_id, agent_id) as connection:
-            return await store.delete_matching(connection, ScopeRef("agent", agent_id), filters)
+            forgotten = await store.delete_matching(connection, ScopeRef("agent", agent_id), filters)
+        await self._outbox.committed()
+        return forgotten
 
     async def stats(self, microdao_id: str, agent_id: str) -> MemoryStats:
         """An agent's own memory in figures, without what has expired. Raises NotFound (agent)."""
@@ -122,7 +132,7 @@ class Memory:
         The outbox sends the jobs.
         """
         async with self._database.system() as connection:
-            await store.delete_expired(connection, _SWEEP_LIMIT)
+            await store_retention.delete_expired(connection, _SWEEP_LIMIT)
             rows = await store_index.queue_again(connection, older_than_s, _SWEEP_LIMIT)
             for microdao_id, item_ids in _by_microdao(rows).items():
                 await enqueue_items(connection, microdao_id, item_ids)
@@ -136,6 +146,8 @@ def _by_microdao(rows: Sequence[Row]) -> dict[str, list[str]]:
     return grouped
 
 
-def open_memory(settings: Settings, database: Database, outbox: Outbox) -> Memory:
-    """The memory of this process."""
-    return Memory(database, outbox, Spaces(database, LocalEmbedder(open_local_model(settings))))
+def open_memory(
+    settings: Settings, database: Database, outbox: Outbox, gateway: Callable[[], Gateway] | None = None
+) -> Memory:
+    """The memory of this process; without a ``gateway`` no model writes summaries."""
+    return Memory(database, outbox, Spaces(database, LocalEmbedder(open_local_model(settings))), gateway)

@@ -11,7 +11,7 @@ from shared.memory.model import Filters, Listing, ScopeRef
 ITEM_COLUMNS: Final = (
     "i.id, i.number, i.tier, s.kind AS scope_kind, s.name AS scope_name, i.agent_id, i.content, i.text, i.occurred_at,"
     " i.session_id, i.channel_id, i.document_id, i.position, i.source, i.author, i.importance, i.state, i.failure,"
-    " i.expires_at, i.created_at"
+    " i.expires_at, i.created_at, i.summary_id"
 )
 
 # What filters ask of an item `i`, beside its scope.
@@ -159,13 +159,3 @@ def filter_parameters(filters: Filters) -> dict[str, Any]:
 async def read_stats(connection: Connection, microdao_id: str, agent_id: str) -> Row | None:
     """An agent's own memory in figures; None when there is no such agent."""
     return await fetch_one(connection, _STATS, (microdao_id, agent_id))
-
-
-async def delete_expired(connection: Connection, limit: int) -> int:
-    """Reclaim the space of what nobody can find any more; the number of items (system role)."""
-    cursor = await connection.execute(
-        "DELETE FROM memory_item WHERE id IN (SELECT id FROM memory_item WHERE expires_at < now()"
-        " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)",
-        (limit,),
-    )
-    return cursor.rowcount

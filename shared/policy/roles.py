@@ -40,6 +40,8 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "experiment.write": ("administer",),
     "limit.read": ("administer",),
     "limit.write": ("administer",),
+    "retention.read": ("administer",),
+    "retention.write": ("administer",),
     "metrics.read": ("operate",),
     "platform.write": ("operate",),
     "microdao.write": ("operate",),
