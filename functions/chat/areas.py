@@ -19,6 +19,7 @@ _LATER: Final = (
     "routes_memory",
     "routes_documents",
     "routes_channels",
+    "routes_snapshots",
     "routes_tools",
     "routes_policy",
     "routes_agents",

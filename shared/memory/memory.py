@@ -27,6 +27,7 @@ from shared.memory.model import (
     StoredMemory,
 )
 from shared.memory.search.searcher import Searcher
+from shared.memory.snapshots import Snapshots
 from shared.settings import Settings
 
 _SWEEP_LIMIT = 500
@@ -46,6 +47,7 @@ class Memory:
         self.spaces = spaces
         self.documents = Documents(database, self._intake)
         self.channels = Channels(database, self._intake)
+        self.snapshots = Snapshots(database, self._intake)
 
     async def warm(self) -> None:
         """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""
