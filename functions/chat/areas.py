@@ -20,6 +20,7 @@ _LATER: Final = (
     "routes_documents",
     "routes_channels",
     "routes_snapshots",
+    "routes_analytics",
     "routes_tools",
     "routes_policy",
     "routes_agents",

@@ -6,6 +6,7 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
 from shared.errors import InvalidRequest, NotFound
 from shared.memory import store, store_index
+from shared.memory.analytics import Analytics
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
 from shared.memory.documents.documents import Documents
@@ -48,6 +49,7 @@ class Memory:
         self.documents = Documents(database, self._intake)
         self.channels = Channels(database, self._intake)
         self.snapshots = Snapshots(database, self._intake)
+        self.analytics = Analytics(database)
 
     async def warm(self) -> None:
         """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""

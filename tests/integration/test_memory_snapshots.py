@@ -81,7 +81,8 @@ async def link(database: Database, microdao: str, summary: str, sources: list[st
     """What consolidation does."""
     async with database.tenant(microdao) as connection:
         await connection.execute(
-            "WITH gone AS (DELETE FROM memory_posting WHERE item IN (SELECT number FROM memory_item WHERE id = ANY(%s)))"
+            "WITH gone AS (DELETE FROM memory_posting WHERE item IN ("
+            " SELECT number FROM memory_item WHERE id = ANY(%s)))"
             " UPDATE memory_item SET summary_id = %s, state = 'ready', words = NULL WHERE id = ANY(%s)",
             (sources, summary, sources),
         )
