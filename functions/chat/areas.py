@@ -21,6 +21,8 @@ _LATER: Final = (
     "routes_channels",
     "routes_sharing",
     "routes_retention",
+    "routes_snapshots",
+    "routes_analytics",
     "routes_tools",
     "routes_policy",
     "routes_agents",

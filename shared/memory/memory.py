@@ -7,6 +7,7 @@ from shared.db.database import Database, Row
 from shared.errors import InvalidRequest, NotFound, Unauthorized
 from shared.llm.gateway import Gateway
 from shared.memory import store, store_index, store_retention
+from shared.memory.analytics import Analytics
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
 from shared.memory.documents.documents import Documents
@@ -31,6 +32,7 @@ from shared.memory.retention.retention import Retention
 from shared.memory.retention.summaries import Summaries
 from shared.memory.search.searcher import Searcher
 from shared.memory.sharing import Sharing
+from shared.memory.snapshots import Snapshots
 from shared.settings import Settings
 
 _SWEEP_LIMIT = 500
@@ -54,6 +56,8 @@ class Memory:
         self.channels = Channels(database, self._intake)
         self.sharing = Sharing(database)
         self.retention = Retention(database, outbox, Summaries(gateway))
+        self.snapshots = Snapshots(database, self._intake)
+        self.analytics = Analytics(database)
 
     async def warm(self) -> None:
         """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""

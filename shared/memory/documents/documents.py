@@ -96,10 +96,20 @@ class Documents:
                 raise missing
 
 
+def document_id(microdao_id: str, scope: ScopeRef, media_type: str, content_hash: bytes) -> str:
+    """The same bytes have one id in a scope."""
+    return derived_id("doc", microdao_id, scope.kind, scope.name, media_type, content_hash.hex())
+
+
+def chunk_id(document: str, position: int) -> str:
+    """The id of the item that holds a document's chunk."""
+    return derived_id("mem", document, str(position))
+
+
 def _document_row(document: NewDocument, scope: ScopeRef, parsed: ParsedDocument, chunks: int) -> dict[str, Any]:
     digest = hashlib.sha256(document.data).digest()
     return {
-        "id": derived_id("doc", document.microdao_id, scope.kind, scope.name, document.media_type, digest.hex()),
+        "id": document_id(document.microdao_id, scope, document.media_type, digest),
         "microdao_id": document.microdao_id,
         "agent_id": document.agent_id,
         "title": parsed.title or document.source or "untitled",
@@ -127,7 +137,7 @@ def _item_row(document: NewDocument, row: dict[str, Any], chunk: Chunk) -> dict[
     )
     return item_row(
         item,
-        id=derived_id("mem", row["id"], str(chunk.position)),
+        id=chunk_id(row["id"], chunk.position),
         document_id=row["id"],
         position=chunk.position,
         text=chunk.embedding_text,
