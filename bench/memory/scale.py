@@ -96,9 +96,8 @@ def prepare(stack: Stack, items: int) -> tuple[Subject, list[dict[str, Any]]]:
     for tenant in tenants:
         run(stack.ensure_agent(tenant.microdao))
     with psycopg.connect(stack.postgres.admin_url) as connection:
-        found = connection.execute(
-            "SELECT microdao_id, scope_id FROM memory_scope WHERE name = %s", (AGENT,)
-        ).fetchall()
+        found = connection.execute("SELECT microdao_id, scope_id FROM memory_scope WHERE name = %s", (AGENT,))
+        numbered = dict(found.fetchall())
         is_loaded = connection.execute("SELECT 1 FROM memory_item LIMIT 1").fetchone()
     scopes = [numbered[tenant.microdao] for tenant in tenants]
     subject = Subject(stack, tenants, scopes, space)
