@@ -35,7 +35,8 @@ _MATCHING: Final = "EXISTS (SELECT 1 FROM memory_item i WHERE i.number = {item} 
 # "+ 0" keeps the planner from any approximate index.
 _EXACT: Final = """
     (SELECT e.item, (e.embedding <=> %(vector)s::halfvec) + 0 AS distance FROM memory_embedding e
-    WHERE e.space_id = {space} AND e.scope_id = ANY(%(exact_scopes)s::integer[]) AND {matching} ORDER BY 2, 1 LIMIT %(parts)s)"""
+    WHERE e.space_id = {space} AND e.scope_id = ANY(%(exact_scopes)s::integer[]) AND {matching}
+    ORDER BY 2, 1 LIMIT %(parts)s)"""
 
 # The index's order is only nearly right, so that its rows are sorted again.
 _APPROXIMATE: Final = """
@@ -44,21 +45,26 @@ _APPROXIMATE: Final = """
     ORDER BY e.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) LIMIT %(parts)s)"""
 
 _SEARCH: Final = """
-WITH hits AS MATERIALIZED (
-    SELECT p.term, p.item, p.frequency, p.words FROM memory_posting p
+WITH asked AS (
+    SELECT term, place FROM unnest(%(terms)s::text[]) WITH ORDINALITY AS a (term, place)),
+hits AS MATERIALIZED (
+    SELECT a.place, p.item, p.frequency, p.words FROM memory_posting p JOIN asked a USING (term)
     WHERE p.scope_id = ANY(%(scopes)s::integer[]) AND p.term = ANY(%(terms)s) AND {matching_posting}),
-corpus AS (
-    SELECT count(*) AS items, greatest(avg(words), 1) AS words FROM memory_item WHERE scope_id = ANY(%(scopes)s::integer[])),
-weights AS (
-    SELECT t.term, ln(1 + (greatest(c.items, t.found) - t.found + 0.5) / (t.found + 0.5)) AS idf
-    FROM (SELECT term, count(*) AS found FROM hits GROUP BY term) t, corpus c),
+corpus AS MATERIALIZED (
+    SELECT count(*)::float8 AS items, greatest(avg(words), 1)::float8 AS words
+    FROM memory_item WHERE scope_id = ANY(%(scopes)s::integer[])),
+weight AS MATERIALIZED (
+    SELECT a.place, ln(1 + (greatest(c.items, t.found) - t.found + 0.5) / (t.found + 0.5)) AS idf
+    FROM asked a JOIN corpus c ON true CROSS JOIN LATERAL (
+        SELECT coalesce((SELECT count(*) FROM hits h WHERE h.place = a.place), 0)::float8 AS found) t),
 lexical AS MATERIALIZED (
-    SELECT h.item, sum(w.idf * h.frequency * 1.8 / (h.frequency + 0.8 * (0.6 + 0.4 * h.words / c.words))) AS bm25
-    FROM hits h JOIN weights w USING (term), corpus c GROUP BY h.item),
+    SELECT h.item, bit_or(CASE WHEN h.place < 64 THEN 1::bigint << (h.place - 1)::integer ELSE 0 END) AS held,
+        sum(w.idf * h.frequency * 1.8 / (h.frequency + 0.8 * (0.6 + 0.4 * h.words / c.words))) AS bm25
+    FROM hits h JOIN weight w USING (place), corpus c GROUP BY h.item),
 best AS MATERIALIZED (SELECT item FROM lexical ORDER BY bm25 DESC, item LIMIT %(depth)s),
 near AS MATERIALIZED ({near}),
 candidate AS MATERIALIZED (
-    SELECT i.number, i.scope_id, i.thread, i.tier, i.occurred_at, i.author, i.importance
+    SELECT i.number, i.scope_id, i.thread, i.tier, i.occurred_at, i.author, i.importance, i.words
     FROM memory_item i WHERE i.number IN (SELECT item FROM near UNION SELECT item FROM best)),
 neighbour AS MATERIALIZED (
     SELECT c.number AS item, n.number, n.step FROM candidate c CROSS JOIN LATERAL (
@@ -72,16 +78,18 @@ neighbour AS MATERIALIZED (
             AND (p.occurred_at, p.number) > (c.occurred_at, c.number) AND {alive}
         ORDER BY p.occurred_at, p.number LIMIT %(reach)s)) n),
 scored AS MATERIALIZED (
-    SELECT o.number, l.bm25, (
+    SELECT o.number, right(i.text, 1) = '?' AS asks, coalesce(l.bm25, 0) AS bm25, coalesce(l.held, 0) AS held, (
         SELECT 1 - min(e.embedding <=> %(vector)s::halfvec) FROM memory_embedding e
-        WHERE e.space_id = {space} AND e.scope_id = ANY(%(scopes)s::integer[]) AND e.item = o.number) AS cosine
-    FROM (SELECT number FROM candidate UNION SELECT number FROM neighbour) o LEFT JOIN lexical l ON l.item = o.number),
+        WHERE e.space_id = {space} AND e.scope_id = i.scope_id AND e.item = o.number) AS cosine
+    FROM (SELECT number FROM candidate UNION SELECT number FROM neighbour) o JOIN memory_item i USING (number)
+    LEFT JOIN lexical l ON l.item = o.number),
 around AS (
-    SELECT n.item, array_agg(n.step::integer) AS steps, array_agg(coalesce(s.cosine, 0)::float8) AS cosines,
-        array_agg(coalesce(s.bm25, 0)::float8) AS bm25s
+    SELECT n.item, array_agg(n.step::integer) AS steps, array_agg(s.cosine) AS cosines, array_agg(s.bm25) AS bm25s,
+        array_agg(s.held) AS helds, array_agg(s.asks) AS asking
     FROM neighbour n JOIN scored s USING (number) GROUP BY n.item)
-SELECT c.number, c.thread, c.author, c.occurred_at, c.importance, s.cosine::float8 AS cosine,
-    coalesce(s.bm25, 0)::float8 AS bm25, a.steps, a.cosines, a.bm25s
+SELECT c.number, c.thread, c.author, c.occurred_at, c.importance, coalesce(c.words, 0) AS words, s.cosine, s.bm25,
+    s.held, s.asks, a.steps, a.cosines, a.bm25s, a.helds, a.asking,
+    ARRAY(SELECT idf FROM weight ORDER BY place) AS idf
 FROM candidate c JOIN scored s USING (number) LEFT JOIN around a ON a.item = c.number
 """
 
@@ -112,7 +120,11 @@ async def read_scopes(connection: Connection, space_id: int) -> list[Row]:
 
 
 async def find_candidates(connection: Connection, plan: SearchPlan) -> list[Row]:
-    """Each candidate's signals: ``cosine`` (None without an embedding), ``bm25``, and those of its neighbours."""
+    """Each candidate's signals, and those of its neighbours.
+
+    ``cosine`` (None without an embedding), ``bm25``, ``held`` (bit i is set when it holds the i-th of the first 63
+    terms) and whether it ``asks``; ``idf`` is that of each term.
+    """
     async with connection.cursor(binary=True) as cursor:
         # Planned afresh: a plan for every tenant suits none.
         await cursor.execute(_statement(plan), _parameters(plan), prepare=False)

@@ -97,7 +97,7 @@ async def test_forgetting_by_filter_takes_only_what_matches(api: Api):
     assert (await call(api, "POST", f"{MEMORY}/forget", {"agent_id": AGENT}))[0] == 400
     answer = await done(api, "POST", f"{MEMORY}/forget", {"agent_id": AGENT, "filters": {"session_id": "s2"}})
     assert answer == {"forgotten": 2}
-    assert [one["id"] for one in await ask(api, "me")] == [kept]
+    assert [one["id"] for one in await ask(api, "keep")] == [kept]
 
 
 async def test_metadata_and_neighbours(api: Api, database: Database, microdao: str):

@@ -13,7 +13,7 @@ from shared.memory.documents.model import Block, ParsedDocument
 from shared.memory.documents.parse_markdown import parse_markdown
 from shared.memory.documents.parse_text import parse_text
 from shared.memory.documents.tokens import estimate_tokens
-from shared.memory.minilm_graph import MAX_TOKENS, model_files
+from shared.memory.embedding.minilm_graph import MAX_TOKENS, model_files
 
 UKRAINIAN = (
     "Енергетична система України залишається під тиском. Кооперативи з відновлюваної енергетики об'єднують мешканців, "

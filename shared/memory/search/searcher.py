@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from shared.clock import utc_now
 from shared.db.database import Connection, Database, Row
 from shared.errors import NotFound
 from shared.memory import store_search
@@ -11,7 +12,7 @@ from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
 from shared.memory.model import MemoryQuery, Recollection, ScopeRef, Turn
 from shared.memory.search.folding import fold
-from shared.memory.search.fusion import Candidate, Ranked, rank
+from shared.memory.search.fusion import Candidate, Neighbour, Question, Ranked, rank
 from shared.memory.search.terms import query_terms
 
 _DEPTH = 100  # candidates of each arm
@@ -36,8 +37,10 @@ class Searcher:
         vector = await self._embed(space, query)
         async with self._database.agent(query.microdao_id, query.agent_id) as connection:
             plan = await _plan(connection, query, space, vector)
-            candidates = [_candidate(row) for row in await store_search.find_candidates(connection, plan)]
-            return await _answers(connection, query, rank(candidates, query.query, query.mode))
+            rows = await store_search.find_candidates(connection, plan)
+            question = Question(text=query.query, asked_at=utc_now(), idf=tuple(rows[0]["idf"]) if rows else ())
+            ranked = rank([_candidate(row) for row in rows], question, query.k, query.mode)
+            return await _answers(connection, query, ranked)
 
     async def _embed(self, space: Space, query: MemoryQuery) -> Vector | None:
         if query.mode == "lexical":
@@ -69,16 +72,22 @@ async def _plan(
 
 
 def _candidate(row: Row) -> Candidate:
-    near = zip(row["steps"] or (), row["cosines"] or (), row["bm25s"] or (), strict=True)
+    signals = ("steps", "cosines", "bm25s", "helds", "asking")
+    near = zip(*(row[name] or () for name in signals), strict=True)
     return Candidate(
         number=row["number"],
         thread=row["thread"],
         author=row["author"],
         occurred_at=row["occurred_at"],
         importance=row["importance"],
+        length=row["words"],
         cosine=row["cosine"],
         bm25=row["bm25"],
-        neighbours={step: (cosine, bm25) for step, cosine, bm25 in near},
+        held=row["held"],
+        asks=row["asks"],
+        neighbours={
+            step: Neighbour(cosine=cosine, bm25=bm25, held=held, asks=asks) for step, cosine, bm25, held, asks in near
+        },
     )
 
 
