@@ -202,8 +202,10 @@ async def _nearest(subject: Subject, tenant: Tenant, vector: list[float]) -> lis
             depth=100,
             parts=100,
             reach=2,
+            items=tenant.items,
+            mean_words=1.0,
         )
-        rows = await store_search.find_candidates(connection, plan)
+        rows = (await store_search.find_candidates(connection, plan)).candidates
     rows.sort(key=lambda row: -row["cosine"])
     return [row["number"] for row in rows[:K]]
 
