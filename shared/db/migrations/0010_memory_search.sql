@@ -120,7 +120,8 @@ BEGIN
     -- A scope's vectors side by side: in the table they lie between those of all others, each in another page. An
     -- entry may have 2,704 bytes at most. Fresh pages are seen in the table until a vacuum has marked them.
     IF new_dimensions <= 1300 THEN
-        EXECUTE format('CREATE INDEX ON memory_embedding_%s_small (scope_id, item, part) INCLUDE (embedding)', id);
+        EXECUTE format('CREATE INDEX ON memory_embedding_%s_small (space_id, scope_id, item, part)'
+            ' INCLUDE (embedding)', id);
     END IF;
     EXECUTE format('ALTER TABLE memory_embedding_%s_small SET (autovacuum_vacuum_insert_scale_factor = 0.02)', id);
     RETURN id;
