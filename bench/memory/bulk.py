@@ -6,8 +6,12 @@ Tenants' items come mixed, as they would over the months: a tenant's rows do not
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from functools import cache
+from itertools import islice
 
 import numpy as np
 import psycopg
@@ -62,12 +66,9 @@ def load(admin_url: str, tenants: Sequence[Tenant], scopes: Sequence[int], space
     mix, loaded = order(tenants), Loaded()
     with psycopg.connect(admin_url) as connection:
         connection.execute("SET synchronous_commit = off")
-        written = [corpus.texts(tenant) for tenant in tenants]
-        for start in range(0, len(mix.tenant), _BATCH):
-            owners = mix.tenant[start : start + _BATCH]
-            rows = [(start + offset + 1, tenants[owner], next(written[owner])) for offset, owner in enumerate(owners)]
-            _copy_texts(connection, rows, mix, scopes, loaded)
-            connection.commit()
+        loaded.seconds["items"] = _copy_items(connection, tenants, scopes, mix)
+        for tenant in tenants:
+            loaded.seconds["postings"] += _copy_postings(connection, tenant, scopes[tenant.index], mix)
         _copy_vectors(connection, tenants, scopes, mix, (space, dimensions), loaded)
         connection.execute("SELECT setval(pg_get_serial_sequence('memory_item', 'number'), %s)", (len(mix.tenant),))
     with psycopg.connect(admin_url, autocommit=True) as connection:
@@ -75,26 +76,49 @@ def load(admin_url: str, tenants: Sequence[Tenant], scopes: Sequence[int], space
     return loaded
 
 
-def _copy_texts(
-    connection: psycopg.Connection,
-    rows: Sequence[tuple[int, Tenant, str]],
-    mix: Order,
-    scopes: Sequence[int],
-    loaded: Loaded,
-) -> None:
-    terms = [item_terms(text, None, corpus.moment(number)) for number, _, text in rows]
-    items = [
-        _item_line(number, tenant, text, scopes[tenant.index], int(mix.place[number - 1]), sum(found.values()))
-        for (number, tenant, text), found in zip(rows, terms, strict=True)
-    ]
-    postings = sorted(
-        (scopes[tenant.index], term, number, frequency, sum(found.values()))
-        for (number, tenant, _), found in zip(rows, terms, strict=True)
-        for term, frequency in found.items()
-    )
-    lines = ["\t".join(map(str, posting)) for posting in postings]
-    loaded.seconds["items"] += _copy(connection, f"memory_item ({_ITEM_COLUMNS})", items)
-    loaded.seconds["postings"] += _copy(connection, f"memory_posting ({_POSTING_COLUMNS})", lines)
+def _copy_items(connection: psycopg.Connection, tenants: Sequence[Tenant], scopes: Sequence[int], mix: Order) -> float:
+    written = [corpus.texts(tenant) for tenant in tenants]
+    seconds = 0.0
+    for start in range(0, len(mix.tenant), _BATCH):
+        lines = []
+        for number, owner in enumerate(mix.tenant[start : start + _BATCH], start + 1):
+            text = next(written[owner])
+            words = len(_terms(text, number))
+            lines.append(_item_line(number, tenants[owner], text, scopes[owner], int(mix.place[number - 1]), words))
+        seconds += _copy(connection, f"memory_item ({_ITEM_COLUMNS})", lines)
+    connection.commit()
+    return seconds
+
+
+def _copy_postings(connection: psycopg.Connection, tenant: Tenant, scope: int, mix: Order) -> float:
+    """A tenant's, sorted: one by one in the order of items they would go all over the index."""
+    seconds = 0.0
+    numbered = zip(numbers(mix, tenant).tolist(), corpus.texts(tenant), strict=True)
+    while chunk := list(islice(numbered, _BATCH)):
+        postings = []
+        for number, text in chunk:
+            terms = _terms(text, number)
+            postings += [(term, number, count, len(terms)) for term, count in Counter(terms).items()]
+        lines = [f"{scope}\t{term}\t{number}\t{count}\t{words}" for term, number, count, words in sorted(postings)]
+        seconds += _copy(connection, f"memory_posting ({_POSTING_COLUMNS})", lines)
+    connection.commit()
+    return seconds
+
+
+def _terms(text: str, number: int) -> list[str]:
+    """The product's terms of an item, word by word, for a corpus repeats its words."""
+    moment = corpus.moment(number)
+    return [term for word in text.split() for term in _word_terms(word)] + _day_terms(moment.date())
+
+
+@cache
+def _word_terms(word: str) -> list[str]:
+    return list(item_terms(word).elements())
+
+
+@cache
+def _day_terms(day: date) -> list[str]:
+    return list(item_terms("", None, datetime(day.year, day.month, day.day, tzinfo=UTC)).elements())
 
 
 def _item_line(number: int, tenant: Tenant, text: str, scope: int, place: int, words: int) -> str:

@@ -190,7 +190,7 @@ async def _recall(subject: Subject, tenant: Tenant) -> float:
 
 async def _nearest(subject: Subject, tenant: Tenant, vector: list[float]) -> list[int]:
     async with subject.stack.services.database.agent(tenant.microdao, AGENT) as connection:
-        scopes = await store_search.read_scopes(connection, subject.space.id)
+        scopes = await store_search.read_scopes(connection, subject.space.id, Filters())
         plan = store_search.SearchPlan(
             space_id=subject.space.id,
             dimensions=subject.space.dimensions,

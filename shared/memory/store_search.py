@@ -20,7 +20,8 @@ from shared.memory.store_index import literal
 _SCOPES: Final = """
 SELECT s.scope_id, s.kind, s.name, l.scope_id IS NOT NULL AS is_large, c.items, c.words,
     set_config('jit', 'off', true), set_config('hnsw.ef_search', '200', true), set_config('work_mem', '32MB', true),
-    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true)
+    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true),
+    set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true)
 FROM memory_scope s LEFT JOIN memory_large_scope l ON l.scope_id = s.scope_id AND l.space_id = %s
 LEFT JOIN LATERAL (
     SELECT count(*) AS items, coalesce(sum(i.words), 0) AS words FROM memory_item i WHERE i.scope_id = s.scope_id
@@ -40,13 +41,13 @@ _MATCHING: Final = "EXISTS (SELECT 1 FROM memory_item i WHERE i.number = {item} 
 _EXACT: Final = """
     (SELECT e.item, (e.embedding <=> %(vector)s::halfvec) + 0 AS distance FROM memory_embedding e
     WHERE e.space_id = {space} AND e.scope_id = ANY(%(exact_scopes)s::integer[]) AND {matching}
-    ORDER BY 2, 1 LIMIT %(parts)s)"""
+    ORDER BY 2, 1 LIMIT {parts})"""
 
 # The index's order is only nearly right, so that its rows are sorted again.
 _APPROXIMATE: Final = """
     (SELECT e.item, (e.embedding <=> %(vector)s::halfvec) + 0 AS distance FROM memory_embedding e
     WHERE e.space_id = {space} AND e.scope_id = {scope} AND {matching}
-    ORDER BY e.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) LIMIT %(parts)s)"""
+    ORDER BY e.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) LIMIT {parts})"""
 
 # Everything in double precision: numerics would take twenty times as long. Terms are looked up one by one, whatever
 # the planner thinks of them (OFFSET 0).
@@ -66,22 +67,23 @@ lexical AS MATERIALIZED (
     SELECT h.item, bit_or(CASE WHEN h.place < 64 THEN 1::bigint << (h.place - 1)::integer ELSE 0 END) AS held,
         sum(w.idf * h.frequency * 1.8 / (h.words * (0.32 / %(mean_words)s::float8) + 0.48 + h.frequency)) AS bm25
     FROM hits h JOIN weight w USING (place) GROUP BY h.item),
-best AS MATERIALIZED (SELECT item FROM lexical ORDER BY bm25 DESC, item LIMIT %(depth)s),
+best AS MATERIALIZED (SELECT item FROM lexical ORDER BY bm25 DESC, item LIMIT {depth}),
 near AS MATERIALIZED ({near}),
 candidate AS MATERIALIZED (
-    SELECT i.number, i.scope_id, i.thread, i.tier, i.occurred_at, i.author, i.importance, i.words, i.asks
-    FROM memory_item i WHERE i.number IN (SELECT item FROM near UNION SELECT item FROM best)),
+    SELECT i.* FROM (SELECT item FROM near UNION SELECT item FROM best) o CROSS JOIN LATERAL (
+        SELECT i.number, i.scope_id, i.thread, i.tier, i.occurred_at, i.author, i.importance, i.words, i.asks
+        FROM memory_item i WHERE i.number = o.item OFFSET 0) i),
 neighbour AS MATERIALIZED (
     SELECT c.number AS item, c.scope_id, n.number, n.step, n.asks FROM candidate c CROSS JOIN LATERAL (
         (SELECT p.number, p.asks, -row_number() OVER (ORDER BY p.occurred_at DESC, p.number DESC) AS step
         FROM memory_item p WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
             AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND {alive}
-        ORDER BY p.occurred_at DESC, p.number DESC LIMIT %(reach)s)
+        ORDER BY p.occurred_at DESC, p.number DESC LIMIT {reach})
         UNION ALL
         (SELECT p.number, p.asks, row_number() OVER (ORDER BY p.occurred_at, p.number) AS step
         FROM memory_item p WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
             AND (p.occurred_at, p.number) > (c.occurred_at, c.number) AND {alive}
-        ORDER BY p.occurred_at, p.number LIMIT %(reach)s)) n),
+        ORDER BY p.occurred_at, p.number LIMIT {reach})) n),
 scored AS MATERIALIZED (
     SELECT o.number, coalesce(l.bm25, 0) AS bm25, coalesce(l.held, 0) AS held, coalesce(1 - n.distance, (
         SELECT 1 - min(e.embedding <=> %(vector)s::halfvec) FROM memory_embedding e
@@ -152,19 +154,23 @@ _SIGNALS: Final = (
 _NEAR: Final = ("step", "cosine", "bm25", "held", "asks")
 
 
-async def read_scopes(connection: Connection, space_id: int, counted: Sequence[int] = ()) -> list[Row]:
+async def read_scopes(
+    connection: Connection, space_id: int, filters: Filters, counted: Sequence[int] = ()
+) -> list[Row]:
     """The scopes that the transaction's agent may read, and which are large; prepares the transaction for a search.
 
     ``items`` and ``words`` (of all items together) are None for those ``counted`` already.
     """
-    return await fetch_all(connection, _SCOPES, (space_id, list(counted)))
+    planning = "force_custom_plan" if _is_filtered(filters) else "force_generic_plan"
+    return await fetch_all(connection, _SCOPES, (planning, space_id, list(counted)))
 
 
 async def find_candidates(connection: Connection, plan: SearchPlan) -> Found:
     """The best of both arms with all signals."""
     async with connection.cursor(binary=True) as cursor:
-        # Planned afresh: a plan for every tenant suits none.
-        await cursor.execute(_statement(plan), _parameters(plan), prepare=False)
+        # Without filters there is one way to go, whatever the tenant's size, and planning it takes longer than a
+        # small tenant's search. With filters the best way depends on them.
+        await cursor.execute(_statement(plan), _parameters(plan), prepare=not _is_filtered(plan.filters))
         row = await cursor.fetchone()
     return _found(row or {})
 
@@ -182,29 +188,38 @@ def _found(columns: Row) -> Found:
 
 
 def _statement(plan: SearchPlan) -> str:
-    is_filtered = plan.filters != Filters(scopes=plan.filters.scopes)
-    condition = _MATCHING if is_filtered else _EXPIRED
+    condition = _MATCHING if _is_filtered(plan.filters) else _EXPIRED
     near = "SELECT item, NULL::float8 AS distance FROM lexical LIMIT 0"
     if plan.vector is not None:
         fields = {
             "space": plan.space_id,
             "matching": condition.replace("{item}", "e.item"),
             "dimensions": plan.dimensions,
+            "parts": plan.parts,
         }
         arms = [_APPROXIMATE.format(scope=scope, **fields) for scope in _approximate_scopes(plan)]
         arms.append(_EXACT.format(**fields))
         near = (
             f"SELECT item, min(distance) AS distance FROM ({' UNION ALL '.join(arms)}) a GROUP BY item"
-            " ORDER BY 2, 1 LIMIT %(depth)s"
+            f" ORDER BY 2, 1 LIMIT {plan.depth}"
         )
     return _SEARCH.format(
-        near=near, space=plan.space_id, matching_posting=condition.replace("{item}", "p.item"), alive=_ALIVE
+        near=near,
+        space=plan.space_id,
+        matching_posting=condition.replace("{item}", "p.item"),
+        alive=_ALIVE,
+        depth=plan.depth,
+        reach=plan.reach,
     )
 
 
 def _approximate_scopes(plan: SearchPlan) -> Sequence[int]:
     """An index that is filtered afterwards may come up short, so filtered searches are exact."""
-    return () if plan.filters != Filters(scopes=plan.filters.scopes) else plan.large_scopes
+    return () if _is_filtered(plan.filters) else plan.large_scopes
+
+
+def _is_filtered(filters: Filters) -> bool:
+    return filters != Filters(scopes=filters.scopes)
 
 
 def _parameters(plan: SearchPlan) -> dict[str, Any]:
@@ -214,9 +229,6 @@ def _parameters(plan: SearchPlan) -> dict[str, Any]:
         "terms": list(plan.terms),
         "scopes": list(plan.scopes),
         "exact_scopes": [scope for scope in plan.scopes if scope not in approximate],
-        "depth": plan.depth,
-        "parts": plan.parts,
-        "reach": plan.reach,
         "items": plan.items,
         "mean_words": plan.mean_words,
         **filter_parameters(plan.filters),

@@ -54,7 +54,7 @@ class Searcher:
         self, connection: Connection, query: MemoryQuery, space: Space, vector: Vector | None
     ) -> store_search.SearchPlan:
         sizes = self._sizes.known()
-        scopes = await store_search.read_scopes(connection, space.id, list(sizes))
+        scopes = await store_search.read_scopes(connection, space.id, query.filters, list(sizes))
         if not any(scope["kind"] == "agent" and scope["name"] == query.agent_id for scope in scopes):
             raise NotFound(f"there is no agent {query.agent_id!r} in this microDAO", param="agent_id")
         self._sizes.complete(scopes, sizes)
