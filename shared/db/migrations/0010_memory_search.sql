@@ -35,6 +35,7 @@ ALTER TABLE memory_item
     ADD FOREIGN KEY (scope_id, document_id) REFERENCES memory_document (scope_id, id) ON DELETE CASCADE,
     ADD COLUMN position integer,
     ADD COLUMN author text,
+    ADD COLUMN asks boolean NOT NULL GENERATED ALWAYS AS (right(text, 1) = '?') STORED,
     -- Items of one thread are neighbours in the order of (occurred_at, number).
     ADD COLUMN thread text GENERATED ALWAYS AS (coalesce(document_id, session_id, channel_id)) STORED,
     -- How many words its postings count, and which version of the lexicon made them; NULL until there are any.
@@ -50,7 +51,8 @@ WHERE s.microdao_id = i.microdao_id AND s.kind = 'agent' AND s.name = i.agent_id
 ALTER TABLE memory_item ALTER COLUMN scope_id SET NOT NULL;
 ALTER TABLE memory_scope FORCE ROW LEVEL SECURITY;
 CREATE INDEX memory_item_recent ON memory_item (scope_id, tier, occurred_at DESC, number DESC);
-CREATE INDEX memory_item_thread ON memory_item (scope_id, thread, tier, occurred_at, number) WHERE thread IS NOT NULL;
+CREATE INDEX memory_item_thread ON memory_item (scope_id, thread, tier, occurred_at, number)
+    INCLUDE (expires_at, asks) WHERE thread IS NOT NULL;
 CREATE INDEX memory_item_words ON memory_item (scope_id) INCLUDE (words);
 CREATE INDEX memory_item_expired ON memory_item (scope_id, expires_at) INCLUDE (number) WHERE expires_at IS NOT NULL;
 CREATE INDEX ON memory_item (document_id, position) WHERE document_id IS NOT NULL;
@@ -133,6 +135,13 @@ BEGIN
         ' PARTITION BY LIST (scope_id)', id, id);
     EXECUTE format('CREATE TABLE memory_embedding_%s_small PARTITION OF memory_embedding_%s DEFAULT', id, id);
     EXECUTE format('ALTER TABLE memory_embedding_%s_small ALTER COLUMN embedding SET STORAGE PLAIN', id);
+    -- A scope's vectors side by side: in the table they lie between those of all others, each in another page. An
+    -- entry may have 2,704 bytes at most. Fresh pages are seen in the table until a vacuum has marked them.
+    IF new_dimensions <= 1300 THEN
+        EXECUTE format('CREATE INDEX ON memory_embedding_%s_small (space_id, scope_id, item, part)'
+            ' INCLUDE (embedding)', id);
+    END IF;
+    EXECUTE format('ALTER TABLE memory_embedding_%s_small SET (autovacuum_vacuum_insert_scale_factor = 0.02)', id);
     RETURN id;
 END $$;
 
