@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.errors import InvalidRequest, ModelNotFound
+from shared.llm.attempts.tries import Plan, Upstreams
 from shared.llm.caller import ClientHints
-from shared.llm.models import Kind, LogicalModel, ModelTable, Route
-from shared.llm.routing import Outlook, plan_routes, usable_in_chain
-from shared.llm.tries import Plan, Upstreams
+from shared.llm.routing.models import Kind, LogicalModel, ModelTable, Route
+from shared.llm.routing.order import Outlook, plan_routes, usable_in_chain
 
 DEFAULT_MODEL = "default"
 """An alias: whatever ``Catalogue.default_model`` says."""

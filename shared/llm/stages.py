@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from shared.llm.answers.response_cache import CacheKey, ResponseCache, cache_key, wanted_ttl
 from shared.llm.caller import Caller
-from shared.llm.experiments import Experiments
-from shared.llm.response_cache import CacheKey, ResponseCache, cache_key, wanted_ttl
-from shared.llm.sanitize import sanitize_request
-from shared.llm.sanitize_policy import SanitizePolicy
+from shared.llm.experiments.experiments import Experiments
+from shared.llm.safety.policy import SanitizePolicy
+from shared.llm.safety.sanitize import sanitize_request
 from shared.wire.chat import ChatRequest
 
 

@@ -10,11 +10,11 @@ import pytest
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_one
 from shared.errors import InvalidApiKey
-from shared.llm.admission import Admission, WorstCase
 from shared.llm.caller import Caller
-from shared.llm.ledger import Ledger, LedgerEntry
-from shared.llm.limits import Limits, ScopeKey
-from shared.llm.pricing import UnitPrices
+from shared.llm.money.admission import Admission, WorstCase
+from shared.llm.money.ledger import Ledger, LedgerEntry
+from shared.llm.money.limits import Limits, ScopeKey
+from shared.llm.money.pricing import UnitPrices
 from shared.policy.keys import Keys
 from shared.wire.chat import new_usage
 from tests.fakes.postgres_proxy import PostgresProxy

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ContextLengthExceeded, Internal, InvalidRequest
-from shared.llm.sanitize import sanitize_answer, sanitize_request
-from shared.llm.sanitize_patterns import is_iban, is_luhn
-from shared.llm.sanitize_policy import NamedPattern, SanitizePolicy, check_patterns, compile_pattern
-from shared.llm.sanitize_text import find_secrets, replace_spans, split_role_marks, strip_hidden
+from shared.llm.safety.patterns import is_iban, is_luhn
+from shared.llm.safety.policy import NamedPattern, SanitizePolicy, check_patterns, compile_pattern
+from shared.llm.safety.sanitize import sanitize_answer, sanitize_request
+from shared.llm.safety.text import find_secrets, replace_spans, split_role_marks, strip_hidden
 from shared.wire.chat import ChatRequest
 
 REDACT = SanitizePolicy()

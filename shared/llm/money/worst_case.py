@@ -6,8 +6,8 @@ from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 
 from shared.errors import Unavailable
-from shared.llm.models import Route
-from shared.llm.pricing import PriceTable
+from shared.llm.money.pricing import PriceTable
+from shared.llm.routing.models import Route
 from shared.wire.chat import ChatRequest
 
 

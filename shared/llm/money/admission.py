@@ -13,10 +13,10 @@ from shared.clock import rfc3339, utc_now
 from shared.db.database import Database
 from shared.errors import InvalidApiKey
 from shared.ids import new_id
-from shared.llm import store_admission
 from shared.llm.caller import Caller
-from shared.llm.refusals import Window, budget_refusal, rate_headers, rate_refusal
-from shared.llm.worst_case import WorstCase
+from shared.llm.money import store_admission
+from shared.llm.money.refusals import Window, budget_refusal, rate_headers, rate_refusal
+from shared.llm.money.worst_case import WorstCase
 from shared.observability import Log
 
 __all__ = ["Admission", "Grant", "WorstCase"]

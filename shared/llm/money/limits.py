@@ -1,11 +1,11 @@
-"""Rate limits and budgets as administrators set them; ``shared/llm/admission.py`` enforces them."""
+"""Rate limits and budgets as administrators set them; ``shared/llm/money/admission.py`` enforces them."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from shared.db.database import Connection, Database, Row
 from shared.errors import NotFound
-from shared.llm import store_limits
+from shared.llm.money import store_limits
 
 ScopeKind = Literal["platform", "microdao", "agent", "key", "flow"]
 Period = Literal["day", "month", "total"]

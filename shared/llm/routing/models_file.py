@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from shared.errors import SettingError
-from shared.llm.models import ModelTable
-from shared.llm.models_parse import EntryFault, parse_model_table
+from shared.llm.routing.models import ModelTable
+from shared.llm.routing.models_parse import EntryFault, parse_model_table
 from shared.observability import Log
 
 _LOOK_EVERY_S = 1.0

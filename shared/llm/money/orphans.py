@@ -1,7 +1,7 @@
 """Holds whose process died before it settled them."""
 
 from shared.db.database import Database
-from shared.llm import store_admission
+from shared.llm.money import store_admission
 
 _MOST_AT_ONCE = 500
 

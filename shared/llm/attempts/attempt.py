@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from shared.errors import ApiError, LlmTimeout
+from shared.llm.attempts.watch import Watch
 from shared.llm.caller import Caller
-from shared.llm.ledger import LedgerEntry, Outcome, UsageSource
-from shared.llm.models import Route
-from shared.llm.pricing import UnitPrices
+from shared.llm.money.ledger import LedgerEntry, Outcome, UsageSource
+from shared.llm.money.pricing import UnitPrices
 from shared.llm.providers.base import Answer, Delta, End, Provider, Vectors
+from shared.llm.routing.models import Route
 from shared.llm.tokens import estimate_tokens
-from shared.llm.watch import Watch
 from shared.observability import Log
 from shared.wire.chat import ChatRequest, Usage, new_usage
 from shared.wire.embeddings import EmbeddingRequest

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from shared.errors import Overloaded
-from shared.llm.models import ProviderLimits
+from shared.llm.routing.models import ProviderLimits
 
 
 class Gate:

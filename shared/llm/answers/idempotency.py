@@ -12,7 +12,7 @@ from typing import Any, Final
 from shared.db.database import Database, Row
 from shared.errors import IdempotencyConflict, IdempotencyInProgress
 from shared.ids import new_id
-from shared.llm import store_idempotency
+from shared.llm.answers import store_idempotency
 
 LEASE_S: Final = 60.0
 KEPT_S: Final = 24 * 3600.0

@@ -9,10 +9,10 @@ from shared.clock import rfc3339, utc_now
 from shared.cloud.outbox import Outbox, new_job
 from shared.db.database import Database
 from shared.ids import new_id
-from shared.llm import store_admission
-from shared.llm.admission import Grant
 from shared.llm.caller import Caller
-from shared.llm.pricing import FREE, UnitPrices, cost_microusd, token_parts
+from shared.llm.money import store_admission
+from shared.llm.money.admission import Grant
+from shared.llm.money.pricing import FREE, UnitPrices, cost_microusd, token_parts
 from shared.observability import Log
 from shared.usage.events import QUEUE, UsageEvent
 from shared.wire.chat import Usage, new_usage

@@ -5,12 +5,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from shared.errors import ApiError
-from shared.llm.admission import Admission, Grant
-from shared.llm.attempt import Attempt, Subject
+from shared.llm.attempts.attempt import Attempt, Subject
+from shared.llm.attempts.tries import Tries
 from shared.llm.caller import CallReport
-from shared.llm.ledger import Ledger
-from shared.llm.tries import Tries
-from shared.llm.worst_case import WorstCase
+from shared.llm.money.admission import Admission, Grant
+from shared.llm.money.ledger import Ledger
+from shared.llm.money.worst_case import WorstCase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,10 @@ import re
 from collections import Counter
 from typing import Any, Final
 
-from shared.llm.sanitize import change_leaves, on_fault, report
-from shared.llm.sanitize_patterns import ASSIGNED, PEM_HEAD, PEM_REACH, WORD_BEGIN, Span
-from shared.llm.sanitize_policy import MAX_PATTERN_REACH, SanitizePolicy
-from shared.llm.sanitize_text import HIDDEN, JOINERS, find_secrets, redactor, replace_spans, strip_hidden
+from shared.llm.safety.patterns import ASSIGNED, PEM_HEAD, PEM_REACH, WORD_BEGIN, Span
+from shared.llm.safety.policy import MAX_PATTERN_REACH, SanitizePolicy
+from shared.llm.safety.sanitize import change_leaves, on_fault, report
+from shared.llm.safety.text import HIDDEN, JOINERS, find_secrets, redactor, replace_spans, strip_hidden
 
 _WORD: Final = "".join(map(chr, range(33, 127)))
 _LONGEST_WORD: Final = 8192

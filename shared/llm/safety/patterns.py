@@ -12,7 +12,7 @@ from functools import lru_cache
 from string import ascii_uppercase
 from typing import NamedTuple
 
-from shared.llm.sanitize_policy import SanitizePolicy, compile_pattern
+from shared.llm.safety.policy import SanitizePolicy, compile_pattern
 
 
 class Span(NamedTuple):

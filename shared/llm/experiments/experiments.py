@@ -14,8 +14,8 @@ from psycopg.errors import ForeignKeyViolation, UniqueViolation
 
 from shared.db.database import Database, Row
 from shared.errors import Conflict, NotFound
-from shared.llm import store_experiments
 from shared.llm.caller import Caller
+from shared.llm.experiments import store_experiments
 from shared.wire.chat import ChatMessage, ChatRequest
 
 REFRESH_S: Final = 5.0

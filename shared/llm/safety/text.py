@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from shared.llm.sanitize_patterns import Span, detectors
-from shared.llm.sanitize_policy import SanitizePolicy
+from shared.llm.safety.patterns import Span, detectors
+from shared.llm.safety.policy import SanitizePolicy
 
 # Control characters (ISO 6429 C0 and C1, but not tab and line ends); characters that show nothing and can hide text or
 # turn its order around: soft hyphen, zero-width space and joiners of words, bidirectional embeddings, overrides and

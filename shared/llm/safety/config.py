@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 import yaml
 
 from shared.errors import SettingError
-from shared.llm.sanitize_policy import Mode, NamedPattern, SanitizePolicy, check_patterns
+from shared.llm.safety.policy import Mode, NamedPattern, SanitizePolicy, check_patterns
 
 _SWITCHES: Final = ("answers", "detect_iban", "fail_closed")
 _LENGTHS: Final = ("max_message_characters", "max_total_characters")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, LiteralString
 from shared.db.database import Connection, Row, fetch_all, fetch_one
 
 if TYPE_CHECKING:
-    from shared.llm.limits import ScopeKey
+    from shared.llm.money.limits import ScopeKey
 
 _EXISTS: Final[dict[str, LiteralString]] = {
     "platform": "SELECT 1",

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 from shared.db.database import Database, Row
 
 if TYPE_CHECKING:
-    from shared.llm.idempotency import RequestKey
+    from shared.llm.answers.idempotency import RequestKey
 
 # The row is taken when it is new, when its time is over, when it is the owner's already (the statement was sent again),
 # and when it is the same request whose owner let the lease run out.

@@ -4,11 +4,11 @@ import time
 from typing import Any
 
 from shared.ids import uuid7
-from shared.llm.attempt import Attempt
+from shared.llm.attempts.attempt import Attempt
 from shared.llm.providers.base import Answer, Delta
-from shared.llm.sanitize import checks_answers, sanitize_answer
-from shared.llm.sanitize_policy import SanitizePolicy
-from shared.llm.sanitize_stream import DeltaSanitizer
+from shared.llm.safety.policy import SanitizePolicy
+from shared.llm.safety.sanitize import checks_answers, sanitize_answer
+from shared.llm.safety.stream import DeltaSanitizer
 from shared.wire.assemble import AnswerAssembler
 from shared.wire.chat import Usage, chunk, completion, usage_chunk
 

@@ -16,9 +16,9 @@ import orjson
 from shared.db.database import Database
 from shared.errors import ApiError, InvalidRequest
 from shared.ids import uuid7
-from shared.llm import store_cache
+from shared.llm.answers import store_cache
 from shared.llm.caller import Caller
-from shared.llm.sanitize_policy import SanitizePolicy
+from shared.llm.safety.policy import SanitizePolicy
 from shared.observability import Log
 from shared.wire.chat import ChatRequest, chunk, usage_chunk
 

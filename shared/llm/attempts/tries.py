@@ -16,14 +16,14 @@ from functools import partial
 
 from shared.clock import utc_now
 from shared.errors import ApiError, LlmTimeout, Overloaded, RateLimitExceeded, Unavailable, UnsupportedParameter
-from shared.llm.attempt import Attempt, Subject, TimeLimits
-from shared.llm.capacity import Capacity
-from shared.llm.health import Health
-from shared.llm.ledger import LedgerEntry
-from shared.llm.models import ProviderLimits, Route
-from shared.llm.pricing import PriceTable, UnitPrices
+from shared.llm.attempts.attempt import Attempt, Subject, TimeLimits
+from shared.llm.attempts.capacity import Capacity
+from shared.llm.money.ledger import LedgerEntry
+from shared.llm.money.pricing import PriceTable, UnitPrices
 from shared.llm.providers.base import Provider
-from shared.llm.retry import is_route_fault, wait_before_repeating
+from shared.llm.routing.health import Health
+from shared.llm.routing.models import ProviderLimits, Route
+from shared.llm.routing.retry import is_route_fault, wait_before_repeating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

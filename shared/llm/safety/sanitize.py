@@ -12,8 +12,8 @@ from typing import Any, Final
 import orjson
 
 from shared.errors import ApiError, ContextLengthExceeded, ErrorDetail, Internal, InvalidRequest
-from shared.llm.sanitize_policy import SanitizePolicy
-from shared.llm.sanitize_text import redactor, split_role_marks
+from shared.llm.safety.policy import SanitizePolicy
+from shared.llm.safety.text import redactor, split_role_marks
 from shared.observability import Log
 from shared.wire.chat import ChatMessage, ChatRequest, ContentPart, ToolCall
 

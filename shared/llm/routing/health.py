@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from shared.errors import ApiError
-from shared.llm import breaker
-from shared.llm.breaker import Circuit, CircuitRule
-from shared.llm.models import Route
-from shared.llm.retry import is_route_fault
+from shared.llm.routing import breaker
+from shared.llm.routing.breaker import Circuit, CircuitRule
+from shared.llm.routing.models import Route
+from shared.llm.routing.retry import is_route_fault
 from shared.observability import Log
 
 _HEALTHY = Circuit()

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.errors import SettingError
-from shared.llm.breaker import CircuitRule
-from shared.llm.models import ANY_MODEL, KINDS, PROVIDERS, LogicalModel, ModelTable, ProviderLimits, Route
+from shared.llm.routing.breaker import CircuitRule
+from shared.llm.routing.models import ANY_MODEL, KINDS, PROVIDERS, LogicalModel, ModelTable, ProviderLimits, Route
 
 Check = tuple[Callable[[Any], bool], str]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from shared.llm.models import LogicalModel, Route
+from shared.llm.routing.models import LogicalModel, Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

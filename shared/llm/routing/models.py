@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shared.llm.breaker import CircuitRule
+from shared.llm.routing.breaker import CircuitRule
 
 PROVIDERS = ("openai", "anthropic", "deepseek", "local", "offline")
 ANY_MODEL = "*"
