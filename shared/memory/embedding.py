@@ -8,7 +8,7 @@ Vector = list[float]
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors of length 1, so that their dot product is their cosine. Both methods block."""
+    """Turns texts into vectors of length 1, so that their dot product is their cosine. The methods block."""
 
     @property
     def name(self) -> str:
@@ -17,6 +17,9 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int:
         """Numbers in a vector."""
+
+    def prepare(self) -> None:
+        """Make the files that loading needs, if they are missing. Raises when the model cannot be used at all."""
 
     def warm(self) -> None:
         """Load what the first call would load. Raises when the model cannot be used at all."""

@@ -30,6 +30,11 @@ class MiniLM:
         self.file = models / f"{self.name}-{WEIGHTS_SHA256[:8]}-{GRAPH_VERSION}.int8.onnx"
         self._loading = Lock()
 
+    def prepare(self) -> None:
+        """Build the model file if need be. Raises RuntimeError when that fails."""
+        if not self.file.exists():
+            _build_once(self.file)
+
     def warm(self) -> None:
         """Build the model file if need be and load it. Raises RuntimeError when that fails."""
         with self._loading:
@@ -42,8 +47,7 @@ class MiniLM:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        if not self.file.exists():
-            _build_once(self.file)
+        self.prepare()
         return _open_session(self.file), _open_tokenizer()
 
     def _embed_one(self, text: str) -> Vector:

@@ -1,4 +1,4 @@
-"""The SQL of admission. The work is done by functions of migration 0007, so that each call is one round trip."""
+"""The SQL of admission. The work is done by functions of migrations 0007 and 0009, so that each call is one round trip."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ _SETTLE_ORPHAN = "SELECT settle_llm_orphan() AS settled"
 
 async def admit(database: Database, call: dict[str, Any]) -> dict[str, Any]:
     """Check and hold; see ``admit_llm_call``. Raises psycopg's UniqueViolation when the call was admitted before."""
-    (row,) = await database.run(_ADMIT, (_json(call),))
+    (row,) = await database.call(_ADMIT, (_json(call),))
     verdict: dict[str, Any] = row["verdict"]
     return verdict
 
 
 async def settle(database: Database, call: dict[str, Any]) -> None:
     """Replace the hold by what was spent; see ``settle_llm_call``."""
-    await database.run(_SETTLE, (_json(call),))
+    await database.call(_SETTLE, (_json(call),))
 
 
 async def settle_orphan(database: Database) -> bool:
