@@ -47,9 +47,13 @@ class IdempotentRoute(JsonRoute):
             options["openapi_extra"] = {**extra, "parameters": [*extra.get("parameters", []), _PARAMETER]}
         super().__init__(path, endpoint, **options)
 
+    def handler(self) -> Handle:
+        """What answers a request that has no such header."""
+        return super().get_route_handler()
+
     def get_route_handler(self) -> Handle:
         """FastAPI's hook."""
-        handle = super().get_route_handler()
+        handle = self.handler()
 
         async def once(request: Request) -> Response:
             given = request.headers.get(HEADER)

@@ -29,6 +29,9 @@ _SUMMED = (
     "latency_ms",
 )
 
+_METERED_WITHIN_S = 0.25
+"""Nobody waits for the meter, and a message for every call would cost as much as the call."""
+
 _log = Log("llm")
 
 
@@ -96,7 +99,7 @@ class Ledger:
             call["job"] = new_job(event.microdao_id, QUEUE, {"event_id": event.id})
         await store_admission.settle(self._database, call)
         if entries:
-            await self._outbox.committed()
+            await self._outbox.committed(within_s=_METERED_WITHIN_S)
 
     def _written(self, task: asyncio.Task[None]) -> None:
         self._writing.discard(task)

@@ -144,22 +144,43 @@ def _parse_price(where: str, value: Any) -> Decimal:
 
 def _published_prices(provider: str, model: str, moment: datetime, prompt_tokens: int) -> UnitPrices | None:
     """From the genai-prices wheel."""
-    found = _published_model(provider, model, moment.replace(second=0, microsecond=0))
+    minute = moment.replace(second=0, microsecond=0)
+    passed = sum(prompt_tokens > start for start in _tier_starts(provider, model, minute))
+    return _published_at(provider, model, minute, passed)
+
+
+@lru_cache(maxsize=512)
+def _tier_starts(provider: str, model: str, minute: datetime) -> tuple[int, ...]:
+    """The sizes of a prompt at which a price of the model changes, smallest first."""
+    found = _published_model(provider, model, minute)
+    prices = () if found is None else _named(found).values()
+    return tuple(sorted({tier.start for price in prices for tier in getattr(price, "tiers", ())}))
+
+
+@lru_cache(maxsize=512)
+def _published_at(provider: str, model: str, minute: datetime, passed: int) -> UnitPrices | None:
+    """The prices for a prompt that has passed so many of the starts."""
+    found = _published_model(provider, model, minute)
     if found is None:
         return None
-    named = {
+    prompt_tokens = ([-1, *_tier_starts(provider, model, minute)])[passed] + 1
+    prices = {name: _at_size(price, prompt_tokens) for name, price in _named(found).items()}
+    if prices["input"] is None:
+        return None
+    if prices["output"] is None:  # an embedding model
+        prices["output"] = Decimal(0)
+    return _with_defaults(prices)
+
+
+def _named(found: Any) -> dict[str, Any]:
+    """Their prices by our names; each a number, or one that depends on the prompt's size."""
+    return {
         "input": found.input_mtok,
         "output": found.output_mtok,
         "cached_input": found.cache_read_mtok,
         "cache_creation": found.cache_write_mtok,
         "cache_creation_1h": found.cache_write_1h_mtok,
     }
-    prices = {name: _at_size(price, prompt_tokens) for name, price in named.items()}
-    if prices["input"] is None:
-        return None
-    if prices["output"] is None:  # an embedding model
-        prices["output"] = Decimal(0)
-    return _with_defaults(prices)
 
 
 @lru_cache(maxsize=512)

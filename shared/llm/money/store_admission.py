@@ -1,4 +1,4 @@
-"""The SQL of admission. The work is done by functions of migrations 0007 and 0009, so that each call is one round trip."""
+"""The SQL of admission. Functions of migrations 0007 and 0009 do the work, so that each call is one round trip."""
 
 from typing import Any
 
