@@ -71,7 +71,7 @@ class ModelList(View):
 async def create_completion(
     request: ChatRequest, services: ServicesDep, principal: PrincipalDep, hints: ClientHintsDep
 ) -> Response:
-    """``model`` is a blueprint code, ``auto``, a session id, or a logical model."""
+    """``model`` is a logical model, a blueprint code, ``auto``, or a session id."""
     principal = within(principal, (request.metadata or ChatMetadata()).microdao_id)
     session = await services.agents.open_session(principal, request)
     if session is None:
@@ -118,13 +118,14 @@ async def get_model(model_id: str, services: ServicesDep, principal: PrincipalDe
 
 async def _models(services: Services, principal: Principal) -> list[ModelView]:
     permit(principal, "model.list")
+    logical = [ModelView(id=model.id, created=0, owned_by="daarion") for model in services.gateway.models()]
+    taken = {model.id for model in logical}
     blueprints = await services.agents.blueprints(principal.microdao_id)
     own = [
         ModelView(id=row["code"], created=int(row["created_at"].timestamp()), owned_by=principal.microdao_id)
         for row in blueprints
-        if row["has_agent"]
+        if row["has_agent"] and row["code"] not in taken
     ]
-    logical = [ModelView(id=model.id, created=0, owned_by="daarion") for model in services.gateway.models()]
     return [*own, *logical]
 
 

@@ -166,10 +166,11 @@ def _cut_at(connection: Connection, deadline: float) -> Iterator[None]:
     A cancelled statement would not do: psycopg waits until the server has confirmed it, and a frozen one never does.
     The pool throws a broken connection away.
     """
-    is_cut = asyncio.Event()
+    is_cut = False
 
     def cut() -> None:
-        is_cut.set()
+        nonlocal is_cut
+        is_cut = True
         with suppress(OSError, psycopg.OperationalError), socket.socket(fileno=os.dup(connection.fileno())) as link:
             link.shutdown(socket.SHUT_RDWR)
 
@@ -177,7 +178,7 @@ def _cut_at(connection: Connection, deadline: float) -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
-        if is_cut.is_set():
+        if is_cut:
             raise Unavailable("the database does not answer; try again shortly") from error
         raise
     finally:

@@ -136,6 +136,7 @@ class Gateway:
         report: CallReport | None = None,
     ) -> dict[str, Any]:
         """OpenAI's list of ``embedding`` objects, with ``daarion`` beside it. Raises as ``complete`` does."""
+        request = self._stages.clean(request, caller)
         model = self._catalogue.find(request.model, "embedding")
         plan = self._catalogue.plan(model, hints)
         subject = Subject(caller=caller, model=model.id, prompt_tokens=partial(_input_tokens, request))

@@ -189,6 +189,25 @@ async def test_the_last_failure_is_raised(gateway, openai, deepseek, database, m
     assert [event["failed"] for event in await events(database, microdao)] == [True]
 
 
+async def test_closing_waits_for_streams_that_are_cut_off(gateway, openai, database, microdao, caller):
+    """At the end of a process the server cancels what still streams, and closes the gateway at once."""
+    openai.will(Reply(text="one two three four", hang_after=2))
+    heard = asyncio.Event()
+
+    async def listen() -> None:
+        async for chunk in gateway.stream(request(), caller):
+            if chunk["choices"][0]["delta"].get("content") == "two ":
+                heard.set()
+
+    listening = asyncio.create_task(listen())
+    await heard.wait()
+    listening.cancel()
+    await gateway.close()
+    [row] = await ledger(database, microdao)
+    assert (row["outcome"], row["usage_source"]) == ("cancelled", "estimated")
+    await asyncio.wait({listening})
+
+
 async def test_a_closed_stream_is_accounted_once(gateway, openai, database, microdao, caller):
     openai.will(Reply(text="one two three four", hang_after=2))
     stream = gateway.stream(request(), caller)

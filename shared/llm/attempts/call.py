@@ -38,6 +38,7 @@ class Call:
     async def __aenter__(self) -> Self:
         admit = self._money.admission.admit
         self._grant = await admit(self._subject.caller, self._subject.model, self._money.worst_case)
+        self._money.ledger.expect(self._grant)
         self._report.headers |= self._grant.headers
         return self
 

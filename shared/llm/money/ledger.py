@@ -32,6 +32,8 @@ _SUMMED = (
 _METERED_WITHIN_S = 0.25
 """Nobody waits for the meter, and a message for every call would cost as much as the call."""
 
+_CLOSE_WITHIN_S = 2.0
+
 _log = Log("llm")
 
 
@@ -59,12 +61,17 @@ class LedgerEntry:
 
 
 class Ledger:
-    """Writes entries. A caller that goes away does not stop a write under way."""
+    """Writes entries. A caller that goes away does not stop a write under way, nor does ``close``."""
 
     def __init__(self, database: Database, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
         self._writing: set[asyncio.Task[None]] = set()
+        self._expected: dict[str, asyncio.Future[None]] = {}
+
+    def expect(self, grant: Grant) -> None:
+        """A call was admitted and will be settled: ``close`` waits for that."""
+        self._expected[grant.id] = asyncio.get_running_loop().create_future()
 
     async def settle(self, grant: Grant, entries: Sequence[LedgerEntry]) -> None:
         """Append every attempt, free what the grant held, charge its budgets, record the call's use: one round trip.
@@ -72,7 +79,12 @@ class Ledger:
         The last entry decides the call; without entries nothing was called and all is given back. Settling a grant
         again changes nothing. Raises Unavailable when the database is down; the hold then stands until it expires.
         """
-        await self._finish(self._settle(grant, entries))
+        expected = self._expected.pop(grant.id, None)
+        try:
+            await self._finish(self._settle(grant, entries))
+        finally:
+            if expected is not None:
+                expected.set_result(None)
 
     async def write(self, entry: LedgerEntry) -> None:
         """Record a call that nothing was held for: an answer that was kept from before. Raises as ``settle`` does."""
@@ -80,8 +92,13 @@ class Ledger:
         await self.settle(Grant(id=new_id("call"), caller=entry.caller, model=entry.model, admitted_at=now), [entry])
 
     async def close(self) -> None:
-        """Wait for the writes under way."""
-        await asyncio.gather(*self._writing, return_exceptions=True)
+        """Wait for the writes under way, and a little for the calls whose streams the end of the process cuts off."""
+        try:
+            async with asyncio.timeout(_CLOSE_WITHIN_S):
+                while waiting := {*self._expected.values(), *self._writing}:
+                    await asyncio.wait(waiting)
+        except TimeoutError:
+            _log.warning("calls were not settled before the end of the process", calls=len(self._expected))
 
     async def _finish(self, writing: Coroutine[Any, Any, None]) -> None:
         """Wait for a write that goes on even if the caller does not."""

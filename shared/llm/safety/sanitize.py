@@ -6,7 +6,7 @@ counts only.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -16,6 +16,7 @@ from shared.llm.safety.policy import SanitizePolicy
 from shared.llm.safety.text import redactor, split_role_marks
 from shared.observability import Log
 from shared.wire.chat import ChatMessage, ChatRequest, ContentPart, ToolCall
+from shared.wire.embeddings import EmbeddingRequest
 
 NO_RETRY: Final = {"x-should-retry": "false"}
 _MARKED_ROLES: Final = frozenset({"system", "developer", "user", "tool", "function"})
@@ -34,7 +35,7 @@ def sanitize_request(request: ChatRequest, policy: SanitizePolicy) -> ChatReques
     Raises ContextLengthExceeded, and in mode ``refuse`` InvalidRequest that names the places and kinds. Raises Internal
     when the checks themselves fail and the policy is fail-closed.
     """
-    _check_lengths(request, policy)
+    _check_lengths(list(map(_length, request.messages)), "messages", policy)
     if policy.mode == "off":
         return request
     try:
@@ -44,6 +45,22 @@ def sanitize_request(request: ChatRequest, policy: SanitizePolicy) -> ChatReques
     except Exception as error:
         on_fault(error, policy)
         return request
+
+
+def sanitize_inputs(request: EmbeddingRequest, policy: SanitizePolicy) -> EmbeddingRequest:
+    """Texts to embed as they may go out; token ids, which are no text here, pass. Raises as ``sanitize_request``."""
+    texts = [one for one in request.inputs() if isinstance(one, str)]
+    _check_lengths(list(map(len, texts)), "input", policy)
+    if policy.mode == "off" or not texts:
+        return request
+    found: Counter[str] = Counter()
+    try:
+        clean = list(map(redactor(policy, found), texts))
+    except Exception as error:
+        on_fault(error, policy)
+        return request
+    report("input", found, policy)
+    return request if clean == texts else request.model_copy(update={"input": clean})
 
 
 def sanitize_answer(message: dict[str, Any], policy: SanitizePolicy) -> dict[str, Any]:
@@ -198,19 +215,16 @@ def _clean_call(call: ToolCall, redact: Change) -> ToolCall:
     return call.model_copy(update={"function": call.function.model_copy(update={"arguments": arguments})})
 
 
-def _check_lengths(request: ChatRequest, policy: SanitizePolicy) -> None:
-    total = 0
-    for index, message in enumerate(request.messages):
-        length = _length(message)
-        total += length
+def _check_lengths(lengths: Sequence[int], field: str, policy: SanitizePolicy) -> None:
+    for index, length in enumerate(lengths):
         if length > policy.max_message_characters:
             raise ContextLengthExceeded(
-                f"message {index} has {length} characters; at most {policy.max_message_characters} are taken",
-                param=f"messages.{index}",
+                f"{field}.{index} has {length} characters; at most {policy.max_message_characters} are taken",
+                param=f"{field}.{index}",
             )
-    if total > policy.max_total_characters:
+    if sum(lengths) > policy.max_total_characters:
         raise ContextLengthExceeded(
-            f"the messages have {total} characters; at most {policy.max_total_characters} are taken", param="messages"
+            f"{field} has {sum(lengths)} characters; at most {policy.max_total_characters} are taken", param=field
         )
 
 
