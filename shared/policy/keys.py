@@ -1,6 +1,5 @@
 """API keys: random, shown once, kept as a keyed hash."""
 
-import hashlib
 import hmac
 import secrets
 import time
@@ -103,7 +102,7 @@ class Keys:
             return await store.list_keys(connection, after, limit)
 
     def _hash(self, secret: str) -> bytes:
-        return hmac.new(self._secret_key, secret.encode(), hashlib.sha256).digest()
+        return hmac.digest(self._secret_key, secret.encode(), "sha256")
 
 
 def check_may_manage(principal: Principal, roles: Collection[str]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shared.clock import rfc3339, utc_now
@@ -53,11 +53,12 @@ class LedgerEntry:
     prices: UnitPrices
     latency_ms: int
     variant: str | None = None
+    cost_microusd: int = field(init=False)
+    """What the attempt cost at its own prices."""
 
-    @property
-    def cost_microusd(self) -> int:
-        """What the attempt cost at its own prices."""
-        return cost_microusd(self.usage, self.prices) if self.usage else 0
+    def __post_init__(self) -> None:
+        cost = cost_microusd(self.usage, self.prices) if self.usage else 0
+        object.__setattr__(self, "cost_microusd", cost)
 
 
 class Ledger:

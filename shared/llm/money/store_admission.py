@@ -6,7 +6,7 @@ import orjson
 
 from shared.db.database import Database
 
-_ADMIT = "SELECT admit_llm_call(%s::jsonb) AS verdict"
+_ADMIT = "SELECT admit_llm_call(%s::jsonb)::text AS verdict"
 _SETTLE = "SELECT settle_llm_call(%s::jsonb)"
 _SETTLE_ORPHAN = "SELECT settle_llm_orphan() AS settled"
 
@@ -14,7 +14,7 @@ _SETTLE_ORPHAN = "SELECT settle_llm_orphan() AS settled"
 async def admit(database: Database, call: dict[str, Any]) -> dict[str, Any]:
     """Check and hold; see ``admit_llm_call``. Raises psycopg's UniqueViolation when the call was admitted before."""
     (row,) = await database.call(_ADMIT, (_json(call),))
-    verdict: dict[str, Any] = row["verdict"]
+    verdict: dict[str, Any] = orjson.loads(row["verdict"])
     return verdict
 
 
