@@ -72,17 +72,11 @@ class EventStream(Response):
             async with aclosing(self._events) as events:
                 async for event in events:
                     await line.say(event)
-        except ApiError as error:
-            if not line.is_open:
+        except BaseException as error:
+            if not line.is_open or not isinstance(error, Exception):
                 line.drop()
                 raise
-            await line.say(sse.encode(openai_error(error)))
-        except Exception:
-            if not line.is_open:
-                line.drop()
-                raise
-            _log.exception("stream failed")
-            await line.say(sse.encode(openai_error(Internal("The answer broke off on our side."))))
+            await line.say(sse.encode(openai_error(_told(error))))
         line.close()
 
 
@@ -122,7 +116,7 @@ class _Line:
         self._news.set()
 
     def drop(self) -> None:
-        """Nothing was said, and nothing will be."""
+        """Nothing more will be said, not even that it is the end."""
         self._is_dropped = True
         self._news.set()
 
@@ -139,9 +133,9 @@ class _Line:
 
     async def _hear(self) -> bool:
         """Wait for news; False after too long a silence. Without pings an idle stream is not opened early either."""
-        patience_s = self._pacing.ping_s and (self._pacing.ping_s if self.is_open else self._pacing.hold_s)
+        patience_s = self._pacing.ping_s if self.is_open else self._pacing.hold_s
         try:
-            async with asyncio.timeout(patience_s or None):
+            async with asyncio.timeout(patience_s if self._pacing.ping_s else None):
                 await self._news.wait()
         except TimeoutError:
             return False
@@ -169,6 +163,14 @@ class _Line:
     def _open(self) -> None:
         headers = {**sse.HEADERS, **self._headers}
         self._raw_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def _told(error: Exception) -> ApiError:
+    """What a client is told of an error in mid-stream; a fault of ours is logged."""
+    if isinstance(error, ApiError):
+        return error
+    _log.exception("stream failed")
+    return Internal("The answer broke off on our side.")
 
 
 async def _until_gone(receive: Receive) -> None:

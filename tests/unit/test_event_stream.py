@@ -99,6 +99,17 @@ async def test_an_error_before_the_first_event_is_raised_and_one_after_it_is_an_
     assert b"".join(late.bodies).startswith(b'adata: {"error":{"message":"the provider fell over"')
 
 
+async def test_events_that_end_by_being_cancelled_end_the_stream():
+    async def events() -> AsyncGenerator[bytes, None]:
+        yield b"a"
+        raise asyncio.CancelledError
+
+    client = Client()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await EventStream(events(), {}, QUIET)({}, client.receive, client.send)
+
+
 async def test_a_client_that_leaves_ends_what_makes_the_events():
     client, ended = Client(), asyncio.Event()
 
