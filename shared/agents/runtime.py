@@ -51,8 +51,13 @@ class AgentRuntime:
         self._turns = Turns(self.sessions, heartbeat_s)
 
     async def open_session(self, principal: Principal, request: ChatRequest) -> Session | None:
-        """The session that answers this request; None when ``model`` is no agent's (a logical model, or unknown)."""
+        """The session that answers this request; None when ``model`` is no agent's (a logical model, or unknown).
+
+        A logical model goes before a blueprint of the same name, so that a call to it asks for no agent.
+        """
         metadata = request.metadata or ChatMetadata()
+        if not (metadata.session_id or metadata.agent_id) and self._gateway.knows(request.model):
+            return None
         messages = [message.model_dump(exclude_none=True) for message in request.messages]
         session_id = request.model if request.model.startswith(SESSION_PREFIX) else metadata.session_id
         if session_id:

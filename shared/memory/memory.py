@@ -59,8 +59,15 @@ class Memory:
         self.snapshots = Snapshots(database, self._intake)
         self.analytics = Analytics(database)
 
+    async def prepare(self) -> None:
+        """Build the embedding model's file now if it is missing (some seconds), instead of at the first query.
+
+        It is loaded (half a second, 60 MB) by whoever needs it first: a gateway of plain models never does.
+        """
+        await (await self.spaces.active()).embedder.prepare()
+
     async def warm(self) -> None:
-        """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""
+        """Load the embedding model now instead of at the first query."""
         await (await self.spaces.active()).embedder.warm()
 
     async def store(self, item: NewMemory) -> StoredMemory:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.llm.caller import Caller
-from shared.llm.experiments import Experiment, Variant, choose_variant, sticky_unit, vary
+from shared.llm.experiments.experiments import Experiment, Variant, choose_variant, sticky_unit, vary
 from shared.wire.chat import ChatRequest
 
 CALLER = Caller(microdao_id="microdao:a", agent_id="agent:sofia", key_id="key_1", session_id="sess_1")

@@ -41,6 +41,10 @@ class MultilingualE5:
         self.folder = models / f"{self.name}-{WEIGHTS_SHA256[:8]}-{GRAPH_VERSION}"
         self._loading = Lock()
 
+    def prepare(self) -> None:
+        """Build the model if need be, for whoever loads it later. Raises RuntimeError when that fails."""
+        build_once(self.folder, "shared.memory.embedding.e5")
+
     def warm(self) -> None:
         """Build the model if need be and load it. Raises RuntimeError when that fails."""
         with self._loading:
@@ -56,7 +60,7 @@ class MultilingualE5:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Tokenizer]:
-        build_once(self.folder, "shared.memory.embedding.e5")
+        self.prepare()
         return open_session(self.folder / "model.onnx"), Tokenizer(self.folder)
 
     def _embed_one(self, text: str) -> Vector:

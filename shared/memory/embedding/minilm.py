@@ -35,6 +35,11 @@ class MiniLM:
         self.file = models / f"{self.name}-{WEIGHTS_SHA256[:8]}-{GRAPH_VERSION}.int8.onnx"
         self._loading = Lock()
 
+    def prepare(self) -> None:
+        """Build the model file if need be. Raises RuntimeError when that fails."""
+        if not self.file.exists():
+            build_once(self.file)
+
     def warm(self) -> None:
         """Build the model file if need be and load it. Raises RuntimeError when that fails."""
         with self._loading:
