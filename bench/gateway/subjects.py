@@ -127,7 +127,7 @@ def ours(upstream_url: str, folder: Path) -> Iterator[Subject]:
     }
     try:
         subprocess.run([sys.executable, "-m", "bench.gateway.seed"], env=os.environ | environment, check=True, cwd=ROOT)
-        models = [sys.executable, "-m", "shared.memory.minilm", str(folder / "home" / "models")]
+        models = [sys.executable, "-m", "shared.memory.embedding.e5", str(folder / "home" / "models")]
         subprocess.run(
             models, check=True, cwd=ROOT, stderr=subprocess.DEVNULL
         )  # as the container image does, so that no start builds it

@@ -270,7 +270,7 @@ async def test_an_unknown_price_is_refused_before_the_call(opened, openai, tmp_p
 
 async def test_what_is_offered_without_any_provider(opened, caller):
     gateway = opened()
-    assert {model.id for model in gateway.models()} == {"local", "cheap", "smart", "offline", "minilm"}
+    assert {model.id for model in gateway.models()} == {"local", "cheap", "smart", "offline", "multilingual-e5-small"}
     assert gateway.default_model() == "offline"
     assert gateway.knows("smart")
     assert gateway.knows("default")

@@ -60,7 +60,7 @@ async def test_policies_are_inherited_and_overridden(client, services, microdao)
         ("", {"unused_importance_below": None}, 400),
         ("", {"consolidate_min_items": 1}, 400),
         ("", {"consolidate_model": "no-such-model"}, 400),
-        ("", {"consolidate_model": "minilm"}, 400),
+        ("", {"consolidate_model": "multilingual-e5-small"}, 400),
         (f"?agent_id={AGENT}", {"total_max_items": 1}, 400),
         ("?agent_id=agent:nobody", {}, 404),
         ("?microdao_id=microdao:other", {}, 404),

@@ -34,7 +34,7 @@ def build_graph(tensors: "dict[str, NDArray[Any]]") -> Any:
 
 
 def write_graph(file: Path, tensors: "dict[str, NDArray[Any]]") -> None:
-    """Put the int8 model (23 MB) at ``file``, quantised as MiniLM is (see minilm_graph).
+    """Put the int8 model (23 MB) at ``file``, quantised as bert_graph does.
 
     The weights go into a file beside it, which onnxruntime maps: 20 MB less stay in memory than if it parsed them.
     """
