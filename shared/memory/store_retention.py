@@ -17,6 +17,12 @@ WHERE s.microdao_id = current_microdao() AND (%(agent_id)s::text IS NULL OR s.ki
 ORDER BY s.scope_id
 """
 
+_PLACE: Final = """
+SELECT EXISTS (SELECT 1 FROM microdao WHERE microdao_id = current_microdao()) AS microdao,
+    %(agent_id)s::text IS NULL OR EXISTS (
+        SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND agent_id = %(agent_id)s) AS agent
+"""
+
 _PUT: Final = """
 INSERT INTO memory_policy (microdao_id, agent_id, settings) VALUES (current_microdao(), %s, %s)
 ON CONFLICT (microdao_id, agent_id) DO UPDATE SET settings = EXCLUDED.settings, updated_at = now()
@@ -68,10 +74,10 @@ async def write_settings(connection: Connection, agent_id: str | None, settings:
     await connection.execute(_PUT, (agent_id, Jsonb(dict(settings))))
 
 
-async def has_agent(connection: Connection, agent_id: str) -> bool:
-    """Whether the microDAO has this agent."""
-    query = "SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND agent_id = %s"
-    return await fetch_one(connection, query, (agent_id,)) is not None
+async def read_place(connection: Connection, agent_id: str | None) -> Row:
+    """Whether the transaction's ``microdao`` exists, and in it the ``agent`` (None does)."""
+    row = await fetch_one(connection, _PLACE, {"agent_id": agent_id})
+    return row or {}
 
 
 async def next_microdao(connection: Connection, done: Sequence[str]) -> str | None:

@@ -117,6 +117,11 @@ async def test_only_admins_and_only_at_home(client, services, database, microdao
     operator = await headers(services, microdao, "operator")
     done = await client.post("/admin/memory/prune", json={"microdao_id": other}, headers=operator)
     assert done.json()["removed"]["size"]["ids"] == [theirs]
+    nowhere = {"params": {"microdao_id": "microdao:nowhere"}, "headers": operator}
+    for answer in (await client.get(POLICY, **nowhere), await client.put(POLICY, json={}, **nowhere)):
+        assert answer.status_code == 404
+    body = {"microdao_id": "microdao:nowhere"}
+    assert (await client.post("/admin/memory/prune", json=body, headers=operator)).status_code == 404
 
 
 async def test_the_schedule(services: Services, database: Database, microdao: str):

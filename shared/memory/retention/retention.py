@@ -9,7 +9,7 @@ from typing import Any
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Connection, Database, Row
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, NotFound
 from shared.memory import store_retention
 from shared.memory.intake import no_agent
 from shared.memory.retention.consolidation import Consolidated, Consolidation, Group
@@ -52,29 +52,29 @@ class Retention:
         self._consolidation = Consolidation(database, outbox, summaries)
 
     async def policy(self, microdao_id: str, agent_id: str | None) -> tuple[dict[str, Any], RetentionPolicy]:
-        """What was asked for at this level, and what holds with all it inherits. Raises NotFound (agent)."""
+        """What was asked for at this level, and what holds with all it inherits. Raises NotFound (microDAO, agent)."""
         async with self._database.tenant(microdao_id) as connection:
-            await _check_agent(connection, agent_id)
+            await _check_place(connection, microdao_id, agent_id)
             shared = await store_retention.read_settings(connection, None)
             own = await store_retention.read_settings(connection, agent_id) if agent_id else shared
         return own, effective_policy(shared, own)
 
     async def set_policy(self, microdao_id: str, agent_id: str | None, settings: Mapping[str, Any]) -> None:
-        """Ask for this instead of what was asked for before. Raises NotFound (agent) or InvalidRequest."""
+        """Ask for this instead of what was asked for before. Raises NotFound (microDAO, agent) or InvalidRequest."""
         self._check(agent_id, settings)
         async with self._database.tenant(microdao_id) as connection:
-            await _check_agent(connection, agent_id)
+            await _check_place(connection, microdao_id, agent_id)
             await store_retention.write_settings(connection, agent_id, settings)
 
     async def run(self, microdao_id: str, agent_id: str | None, *, dry_run: bool, within_s: float) -> Report:
-        """Prune, then consolidate, the whole microDAO or one agent's own memory. Raises NotFound (agent).
+        """Prune, then consolidate, the whole microDAO or one agent's own memory. Raises NotFound (microDAO, agent).
 
         Bounded in time and number. A dry run changes nothing and says what a run would do at this moment.
         """
         until = time.monotonic() + within_s
         now = utc_now()
         async with self._database.tenant(microdao_id) as connection:
-            await _check_agent(connection, agent_id)
+            await _check_place(connection, microdao_id, agent_id)
             scopes = await read_scopes(connection, agent_id)
         pruning = Pruning(microdao_id, scopes, is_of_all=agent_id is None, dry_run=dry_run, now=now)
         is_pruned = await self._prune(pruning, until)
@@ -93,9 +93,9 @@ class Retention:
         )
 
     async def prunings(self, microdao_id: str, agent_id: str | None, before: str | None, limit: int) -> list[Row]:
-        """What was removed, the newest first, from before a cursor on. Raises NotFound (agent)."""
+        """What was removed, the newest first, from before a cursor on. Raises NotFound (microDAO, agent)."""
         async with self._database.tenant(microdao_id) as connection:
-            await _check_agent(connection, agent_id)
+            await _check_place(connection, microdao_id, agent_id)
             return await store_retention.list_reports(connection, agent_id, before, limit)
 
     async def maintain(self, within_s: float) -> dict[str, Any]:
@@ -150,6 +150,9 @@ class Retention:
             raise InvalidRequest(f"there is no model {model!r} here", param="consolidate_model")
 
 
-async def _check_agent(connection: Connection, agent_id: str | None) -> None:
-    if agent_id is not None and not await store_retention.has_agent(connection, agent_id):
+async def _check_place(connection: Connection, microdao_id: str, agent_id: str | None) -> None:
+    found = await store_retention.read_place(connection, agent_id)
+    if not found["microdao"]:
+        raise NotFound(f"no microDAO {microdao_id!r}", param="microdao_id")
+    if agent_id is not None and not found["agent"]:
         raise no_agent(agent_id)
