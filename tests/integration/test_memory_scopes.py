@@ -293,16 +293,3 @@ async def test_no_function_opens_another_scope(world: World):
         "enlarge_memory_scope(1::smallint, 1)",
     ):
         assert await tried(world, A, f"SELECT {call}") is None
-
-
-async def test_the_end_of_a_transaction_ends_what_it_may_see(world: World):
-    """Role, tenant and agent are set for the transaction; the next one on the connection starts with none."""
-    database = Database(world.database._pool.conninfo, max_size=1)
-    async with database.agent(world.microdao, A) as connection:
-        assert await fetch_all(connection, "SELECT 1 FROM memory_item")
-    async with database._pool.connection() as connection:
-        row = await (
-            await connection.execute("SELECT current_user AS u, current_agent() AS a, current_microdao() AS m")
-        ).fetchone()
-    assert row == {"u": "daarion_runtime", "a": None, "m": None}
-    await database.close()
