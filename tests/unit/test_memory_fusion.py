@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shared.memory.search.fusion import DEFAULT, Candidate, Neighbour, Question, rank
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
-QUESTION = Question(text="When did Olena paint a sunrise?", asked_at=NOW, idf=(2.0, 3.0, 4.0))
+QUESTION = Question(text="When did Olena paint a sunrise?", asked_at=NOW, idf=(2.0, 3.0, 4.0), cosines=(0.0, 1.0))
 _share = st.floats(0, 1)
 _held = st.integers(0, 7)
 
@@ -106,7 +106,7 @@ def test_a_better_thread_lifts_its_items():
 
 
 def test_a_lone_item_equal_to_the_question_scores_high():
-    (one,) = rank([_candidate(cosine=1.0, held=7, thread=None, author="Olena")], QUESTION, 5)
+    (one,) = rank([_candidate(cosine=1.0, bm25=9.0, held=7, thread=None, author="Olena")], QUESTION, 5)
     assert one.score > 0.75
 
 
@@ -144,9 +144,44 @@ def test_modes_use_one_signal():
     assert rank([words, meaning], QUESTION, 2, "vector")[0].number == 2
 
 
-def test_the_floor_of_an_embedder_is_nothing():
-    (one,) = rank([_candidate(cosine=0.7)], QUESTION, 1, "vector", replace(DEFAULT, cosine_floor=0.7))
-    assert one.score == 0
+@pytest.mark.parametrize(("cosine", "score"), [(0.6, 0), (0.7, 0), (0.75, 0.5), (0.8, 1), (0.9, 1)])
+def test_cosines_count_between_the_marks_of_the_embedder(cosine, score):
+    question = replace(QUESTION, cosines=(0.7, 0.8))
+    (one,) = rank([_candidate(cosine=cosine)], question, 1, "vector")
+    assert one.score == pytest.approx(score)
+
+
+def test_the_best_of_poor_matches_is_still_poor():
+    (one,) = rank([_candidate(bm25=1.8)], QUESTION, 1, "lexical")
+    assert one.score == pytest.approx(1.8 / sum(QUESTION.idf))
+
+
+def test_nothing_in_common_scores_next_to_nothing():
+    (one,) = rank([_candidate(cosine=0.0, bm25=0.0, held=0, thread=None)], QUESTION, 1)
+    assert one.score < 0.1
+
+
+def test_only_asked_for_parts_are_told():
+    told, untold = (rank([_candidate()], QUESTION, 1, explain=explain) for explain in (True, False))
+    assert (told[0].score, untold[0].why) == (untold[0].score, {})
+    assert told[0].why
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "lexical"])
+def test_a_question_without_terms_can_be_ranked(mode):
+    empty = Question(text="?", asked_at=NOW, idf=(), cosines=(0.0, 1.0))
+    ranked = rank([_candidate(1, cosine=0.1, bm25=0.0, held=0), _candidate(2, bm25=0.0, held=0)], empty, 2, mode)
+    assert {one.number for one in ranked} == {1, 2}
+    assert ranked[0].number == (1 if mode == "lexical" else 2)
+
+
+def test_an_author_of_an_inflected_language_is_named_in_part():
+    question = Question(text="Що порадили Оленою?", asked_at=NOW, idf=(1.0, 1.0, 1.0))
+    named = {
+        author: rank([_candidate(author=author)], question, 1)[0].why["author"]
+        for author in ("Оленою", "Олена Коваль", "Тарас", None)
+    }
+    assert named["Оленою"] > named["Олена Коваль"] > named["Тарас"] == named[None] == 0
 
 
 def test_a_candidate_perfect_in_every_way_scores_1():
