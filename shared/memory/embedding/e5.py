@@ -36,6 +36,7 @@ class MultilingualE5:
 
     name = "multilingual-e5-small"
     dimensions = DIMENSIONS
+    cosines = (0.75, 0.92)
 
     def __init__(self, models: Path) -> None:
         self.folder = models / f"{self.name}-{WEIGHTS_SHA256[:8]}-{GRAPH_VERSION}"

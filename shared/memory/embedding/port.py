@@ -20,6 +20,10 @@ class LocalModel(Protocol):
     def dimensions(self) -> int:
         """Numbers in a vector."""
 
+    @property
+    def cosines(self) -> tuple[float, float]:
+        """The cosine of texts that have nothing to do with each other, and of a question with its perfect answer."""
+
     def prepare(self) -> None:
         """Build what loading needs, if it is missing."""
 
@@ -36,6 +40,10 @@ class Embedder(Protocol):
     @property
     def model(self) -> str:
         """Model and version; vectors of equal models may be compared."""
+
+    @property
+    def cosines(self) -> tuple[float, float]:
+        """The cosine of texts that have nothing to do with each other, and of a question with its perfect answer."""
 
     async def dimensions(self) -> int:
         """Numbers in a vector."""
@@ -56,6 +64,7 @@ class LocalEmbedder:
     def __init__(self, model: LocalModel) -> None:
         self._model = model
         self.model = model.name
+        self.cosines = model.cosines
 
     async def dimensions(self) -> int:
         """Numbers in a vector."""

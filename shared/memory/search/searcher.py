@@ -21,7 +21,7 @@ _PARTS = 8  # the most vectors an item has
 _REACH = 2  # neighbours on each side that count
 _SPARE = 2  # so many times k are looked at for repetitions
 _FOLDED_CHARACTERS = 1000
-_MISS_BELOW = 0.3
+_MISS_BELOW = 0.35
 """A query whose best answer scores less counts as a miss."""
 
 
@@ -40,8 +40,10 @@ class Searcher:
         async with self._database.agent(query.microdao_id, query.agent_id) as connection:
             plan = await self._plan(connection, query, space, vector)
             found = await store_search.find_candidates(connection, plan)
-            question = Question(text=query.query, asked_at=utc_now(), idf=found.idf)
-            ranked = rank([_candidate(row) for row in found.candidates], question, query.k, query.mode)
+            candidates = [_candidate(row) for row in found.candidates]
+            marks = space.embedder.cosines
+            question = Question(text=query.query, asked_at=utc_now(), idf=found.idf, cosines=marks)
+            ranked = rank(candidates, question, query.k, query.mode, explain=query.explain)
             return await _answers(connection, query, ranked)
 
     async def _embed(self, space: Space, query: MemoryQuery) -> Vector | None:
@@ -90,10 +92,7 @@ async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[
     rows = await store_search.read_found(connection, list(chosen), _asked(query, ranked))
     ids = {row["number"]: row["id"] for row in rows}
     turns = await _turns(connection, query, rows)
-    return [
-        _recollection(row, scored[row["number"]], query.explain, ids.get(chosen[row["number"]] or 0), turns)
-        for row in rows
-    ]
+    return [_recollection(row, scored[row["number"]], ids.get(chosen[row["number"]] or 0), turns) for row in rows]
 
 
 def _asked(query: MemoryQuery, ranked: Sequence[Ranked]) -> dict[str, Any]:
@@ -116,7 +115,7 @@ async def _turns(connection: Connection, query: MemoryQuery, rows: Sequence[Row]
 
 
 def _recollection(
-    row: Row, ranked: Ranked, explain: bool, duplicate_of: str | None, turns: dict[tuple[int, int], list[Turn]]
+    row: Row, ranked: Ranked, duplicate_of: str | None, turns: dict[tuple[int, int], list[Turn]]
 ) -> Recollection:
     number = row.pop("number")
     return Recollection(
@@ -125,6 +124,6 @@ def _recollection(
         duplicate_of=duplicate_of,
         before=tuple(turns[number, -1]),
         after=tuple(turns[number, 1]),
-        why=ranked.why if explain else {},
+        why=ranked.why,
         **row,
     )
