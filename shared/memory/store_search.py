@@ -19,8 +19,8 @@ from shared.memory.store_index import literal
 # Sent first, for the planning of functions in policies depends on it, too. Sequential scans are never right here, and a
 # plan made while the tables were small must not have any.
 _PREPARE: Final = """
-SELECT set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
-    set_config('work_mem', '32MB', true), set_config('hnsw.ef_search', '200', true),
+SELECT set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true),
+    set_config('jit', 'off', true), set_config('work_mem', '32MB', true), set_config('hnsw.ef_search', '200', true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true)
 """
 
