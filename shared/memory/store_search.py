@@ -6,7 +6,7 @@ Zaragoza 2009) over the postings of any of the query's terms. Both arms' best ar
 the scores of its neighbours in the conversation or document.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -134,17 +134,18 @@ class SearchPlan:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidates, each with its neighbours, and ``idf`` by query term.
+    """Rows of candidates and of their neighbours, and ``idf`` by query term.
 
-    A candidate's ``cosine`` is None without an embedding; bit i of ``held`` is set when it holds the i-th of the first
-    63 terms; ``near`` has ``step``, ``cosine``, ``bm25``, ``held`` and ``asks`` of each neighbour.
+    A candidate has ``CANDIDATE_SIGNALS``, a neighbour ``NEIGHBOUR_SIGNALS``, in this order. Cosine is None without an
+    embedding; bit i of ``held`` is set when the i-th of the first 63 terms is held.
     """
 
-    candidates: list[Row]
+    candidates: Iterable[tuple[Any, ...]]
+    neighbours: Iterable[tuple[Any, ...]]
     idf: tuple[float, ...]
 
 
-_SIGNALS: Final = (
+CANDIDATE_SIGNALS: Final = (
     "number",
     "thread",
     "author",
@@ -156,7 +157,7 @@ _SIGNALS: Final = (
     "held",
     "asks",
 )
-_NEAR: Final = ("step", "cosine", "bm25", "held", "asks")
+NEIGHBOUR_SIGNALS: Final = ("item", "step", "cosine", "bm25", "held", "asks")
 
 
 async def read_scopes(
@@ -180,19 +181,13 @@ async def find_candidates(connection: Connection, plan: SearchPlan) -> Found:
         # small tenant's search. With filters the best way depends on them.
         await cursor.execute(_statement(plan), _parameters(plan), prepare=not _is_filtered(plan.filters))
         row = await cursor.fetchone()
-    return _found(row or {})
-
-
-def _found(columns: Row) -> Found:
-    """One row of arrays, of which each costs the driver as much as a single value, turned into rows."""
-    candidates = [
-        dict(zip((*_SIGNALS, "near"), (*values, []), strict=True))
-        for values in zip(*(columns[name] or () for name in _SIGNALS), strict=True)
-    ]
-    by_number = {row["number"]: row["near"] for row in candidates}
-    for item, *values in zip(*(columns[f"near_{name}"] or () for name in ("item", *_NEAR)), strict=True):
-        by_number[item].append(dict(zip(_NEAR, values, strict=True)))
-    return Found(candidates, tuple(columns["idf"]))
+    # One row of arrays, for each value of a row costs the driver as much as such an array.
+    columns = row or {}
+    return Found(
+        zip(*(columns[name] or () for name in CANDIDATE_SIGNALS), strict=True),
+        zip(*(columns[f"near_{name}"] or () for name in NEIGHBOUR_SIGNALS), strict=True),
+        tuple(columns["idf"]),
+    )
 
 
 def _statement(plan: SearchPlan) -> str:
