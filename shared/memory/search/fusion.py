@@ -180,8 +180,10 @@ def _best_of_threads(candidates: Sequence[Candidate], weights: Weights) -> dict[
 
 def _similarity(cosine: float | None, weights: Weights) -> float:
     """The cosine from the embedder's floor up, as 0 to 1."""
-    above = (cosine or 0.0) - weights.cosine_floor
-    return min(1.0, max(0.0, above / (1.0 - weights.cosine_floor)))
+    floor = weights.cosine_floor
+    if cosine is None or cosine <= floor:  # no min() and max(): it is asked a thousand times a question
+        return 0.0
+    return (cosine - floor) / (1.0 - floor) if cosine < 1.0 else 1.0
 
 
 @lru_cache(maxsize=1_000)
