@@ -19,7 +19,7 @@ from bench.memory.pairs import figures as pair_figures
 from bench.memory.stack import AGENT, Api, Stack, run, running_stack
 from bench.report import report
 from shared.db.database import fetch_all
-from shared.memory.embedding.minilm import MiniLM
+from shared.memory.embedding.e5 import MultilingualE5
 from shared.memory.embedding.port import LocalModel
 from shared.memory.model import IndexJob
 
@@ -116,7 +116,7 @@ async def index(stack: Stack, microdao: str) -> None:
 
 def languages(stack: Stack) -> None:
     """hit@1 and hit@3 of the pairs, by language and mode, beside the bare English model."""
-    bare = MiniLM(stack.settings.home / "models")
+    bare = MultilingualE5(stack.settings.home / "models")
     rows = []
     for language, name in LANGUAGES.items():
         pairs = read_pairs(language)
@@ -124,7 +124,7 @@ def languages(stack: Stack) -> None:
         for mode in reversed(MODES):
             answers = [(pair, [one["text"] for one in api.query(pair.query, mode=mode, k=3)]) for pair in pairs]
             rows.append({"language": name, "search": mode, **pair_figures(answers)})
-        rows.append({"language": name, "search": "bare all-MiniLM-L6-v2", **pair_figures(_nearest(bare, pairs))})
+        rows.append({"language": name, "search": "the bare model", **pair_figures(_nearest(bare, pairs))})
     report("memory-languages", rows, "percent; 130 memories a language")
 
 

@@ -9,16 +9,24 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from shared.errors import InvalidRequest, UnsupportedMediaType
+from shared.wire.depth import MAX_DEPTH, is_deeper
 
-_MAX_DEPTH: Final = 64
+RAW_TYPES: Final = {"/internal/agent-memory/snapshots/import": "application/x-ndjson"}
+"""Paths whose bodies are files of a type of their own; they are read as they come, and may be larger."""
+MAX_RAW_BYTES: Final = 32_000_000
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+
+
+def is_raw(path: str, content_type: str | None) -> bool:
+    """Whether a body is a file that is not to be parsed."""
+    return path in RAW_TYPES and _media_type(content_type) == RAW_TYPES[path]
 
 
 def parse_body(body: bytes, content_type: str | None) -> Any:
     """The body as JSON; None when it is empty. Raises UnsupportedMediaType or InvalidRequest."""
     if not body:
         return None
-    media_type = (content_type or "application/json").partition(";")[0].strip().lower()
+    media_type = _media_type(content_type)
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(f"The body must be JSON (content-type: application/json), not {media_type!r}.")
     if _NUL.search(body):
@@ -27,16 +35,13 @@ def parse_body(body: bytes, content_type: str | None) -> Any:
         parsed = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error.msg} at character {error.pos}.") from None
-    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _is_deeper(parsed, _MAX_DEPTH):
-        raise InvalidRequest(f"The body is nested deeper than {_MAX_DEPTH} levels.")
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and is_deeper(parsed):
+        raise InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
     return parsed
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    children = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(child, levels - 1) for child in children)
+def _media_type(content_type: str | None) -> str:
+    return (content_type or "application/json").partition(";")[0].strip().lower()
 
 
 class _ParsedRequest(Request):

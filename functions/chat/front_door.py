@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from functions.chat.bodies import parse_body
+from functions.chat.bodies import MAX_RAW_BYTES, is_raw, parse_body
 from functions.chat.error_responses import error_response
 from functions.chat.metrics import Metrics
 from shared.errors import ApiError, Internal, InvalidApiKey, InvalidRequest, TooLarge
@@ -61,8 +61,9 @@ class FrontDoor:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         if scope["path"] not in PUBLIC_PATHS:
             scope["daarion"]["principal"] = await self._authenticate(_bearer(headers))
-        body = await _read_body(receive, headers, self._max_body_bytes)
-        scope["daarion"]["json"] = parse_body(body, headers.get("content-type"))
+        raw = is_raw(scope["path"], headers.get("content-type"))
+        body = await _read_body(receive, headers, MAX_RAW_BYTES if raw else self._max_body_bytes)
+        scope["daarion"]["json"] = None if raw else parse_body(body, headers.get("content-type"))
         await self._app(scope, _replay(body, receive), answer.send)
 
 

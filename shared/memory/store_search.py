@@ -244,7 +244,7 @@ WITH found AS (
 counted AS (
     INSERT INTO memory_use AS u (scope_id, item, hits)
     SELECT i.scope_id, i.number, 1 FROM found JOIN memory_item i USING (number) ORDER BY i.number
-    ON CONFLICT (item) DO UPDATE SET hits = u.hits + 1, last_hit_at = now()),
+    ON CONFLICT (item, scope_id) DO UPDATE SET hits = u.hits + 1, last_hit_at = now()),
 asked AS (
     INSERT INTO memory_activity AS a (microdao_id, agent_id, queries, misses)
     VALUES (%(microdao_id)s, %(agent_id)s, 1, %(misses)s)
