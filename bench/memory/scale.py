@@ -205,9 +205,10 @@ async def _nearest(subject: Subject, tenant: Tenant, vector: list[float]) -> lis
             items=tenant.items,
             mean_words=1.0,
         )
-        rows = (await store_search.find_candidates(connection, plan)).candidates
-    rows.sort(key=lambda row: -row["cosine"])
-    return [row["number"] for row in rows[:K]]
+        found = await store_search.find_candidates(connection, plan)
+    names = store_search.CANDIDATE_SIGNALS
+    rows = [dict(zip(names, values, strict=True)) for values in found.candidates]
+    return [row["number"] for row in sorted(rows, key=lambda row: -row["cosine"])[:K]]
 
 
 def _store_rates(subject: Subject) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ Zaragoza 2009) over the postings of any of the query's terms. Both arms' best ar
 the scores of its neighbours in the conversation or document.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,16 +16,21 @@ from shared.memory.model import Filters
 from shared.memory.store import MATCHING, filter_parameters
 from shared.memory.store_index import literal
 
+# Sent first, for the planning of functions in policies depends on it, too. Sequential scans are never right here, and a
+# plan made while the tables were small must not have any.
+_PREPARE: Final = """
+SELECT set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true),
+    set_config('jit', 'off', true), set_config('work_mem', '32MB', true), set_config('hnsw.ef_search', '200', true),
+    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true)
+"""
+
 # Counting takes an index scan over the scope, so the caller says for which scopes it knows the figures.
 _SCOPES: Final = """
-SELECT s.scope_id, s.kind, s.name, l.scope_id IS NOT NULL AS is_large, c.items, c.words,
-    set_config('jit', 'off', true), set_config('hnsw.ef_search', '200', true), set_config('work_mem', '32MB', true),
-    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true),
-    set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true)
-FROM memory_scope s LEFT JOIN memory_large_scope l ON l.scope_id = s.scope_id AND l.space_id = %s
+SELECT s.scope_id, s.kind, s.name, l.scope_id IS NOT NULL AS is_large, c.items, c.words
+FROM memory_scope s LEFT JOIN memory_large_scope l ON l.scope_id = s.scope_id AND l.space_id = %(space_id)s
 LEFT JOIN LATERAL (
-    SELECT count(*) AS items, coalesce(sum(i.words), 0) AS words FROM memory_item i WHERE i.scope_id = s.scope_id
-    ) c ON s.scope_id <> ALL(%s::integer[])
+    SELECT count(*) AS items, coalesce(sum(i.words), 0) AS words FROM memory_item i
+    WHERE i.scope_id = s.scope_id AND s.scope_id <> ALL(%(counted)s::integer[])) c ON true
 WHERE s.scope_id = ANY ((SELECT agent_scopes('read'))::integer[])
 """
 
@@ -129,17 +134,18 @@ class SearchPlan:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The candidates, each with its neighbours, and ``idf`` by query term.
+    """Rows of candidates and of their neighbours, and ``idf`` by query term.
 
-    A candidate's ``cosine`` is None without an embedding; bit i of ``held`` is set when it holds the i-th of the first
-    63 terms; ``near`` has ``step``, ``cosine``, ``bm25``, ``held`` and ``asks`` of each neighbour.
+    A candidate has ``CANDIDATE_SIGNALS``, a neighbour ``NEIGHBOUR_SIGNALS``, in this order. Cosine is None without an
+    embedding; bit i of ``held`` is set when the i-th of the first 63 terms is held.
     """
 
-    candidates: list[Row]
+    candidates: Iterable[tuple[Any, ...]]
+    neighbours: Iterable[tuple[Any, ...]]
     idf: tuple[float, ...]
 
 
-_SIGNALS: Final = (
+CANDIDATE_SIGNALS: Final = (
     "number",
     "thread",
     "author",
@@ -151,7 +157,7 @@ _SIGNALS: Final = (
     "held",
     "asks",
 )
-_NEAR: Final = ("step", "cosine", "bm25", "held", "asks")
+NEIGHBOUR_SIGNALS: Final = ("item", "step", "cosine", "bm25", "held", "asks")
 
 
 async def read_scopes(
@@ -159,10 +165,13 @@ async def read_scopes(
 ) -> list[Row]:
     """The scopes that the transaction's agent may read, and which are large; prepares the transaction for a search.
 
-    ``items`` and ``words`` (of all items together) are None for those ``counted`` already.
+    ``items`` and ``words`` (of all items together) are 0 for those ``counted`` already.
     """
     planning = "force_custom_plan" if _is_filtered(filters) else "force_generic_plan"
-    return await fetch_all(connection, _SCOPES, (planning, space_id, list(counted)))
+    async with connection.pipeline():
+        await connection.execute(_PREPARE, (planning,))
+        cursor = await connection.execute(_SCOPES, {"space_id": space_id, "counted": list(counted)})
+    return await cursor.fetchall()
 
 
 async def find_candidates(connection: Connection, plan: SearchPlan) -> Found:
@@ -172,19 +181,13 @@ async def find_candidates(connection: Connection, plan: SearchPlan) -> Found:
         # small tenant's search. With filters the best way depends on them.
         await cursor.execute(_statement(plan), _parameters(plan), prepare=not _is_filtered(plan.filters))
         row = await cursor.fetchone()
-    return _found(row or {})
-
-
-def _found(columns: Row) -> Found:
-    """One row of arrays, of which each costs the driver as much as a single value, turned into rows."""
-    candidates = [
-        dict(zip((*_SIGNALS, "near"), (*values, []), strict=True))
-        for values in zip(*(columns[name] or () for name in _SIGNALS), strict=True)
-    ]
-    by_number = {row["number"]: row["near"] for row in candidates}
-    for item, *values in zip(*(columns[f"near_{name}"] or () for name in ("item", *_NEAR)), strict=True):
-        by_number[item].append(dict(zip(_NEAR, values, strict=True)))
-    return Found(candidates, tuple(columns["idf"]))
+    # One row of arrays, for each value of a row costs the driver as much as such an array.
+    columns = row or {}
+    return Found(
+        zip(*(columns[name] or () for name in CANDIDATE_SIGNALS), strict=True),
+        zip(*(columns[f"near_{name}"] or () for name in NEIGHBOUR_SIGNALS), strict=True),
+        tuple(columns["idf"]),
+    )
 
 
 def _statement(plan: SearchPlan) -> str:

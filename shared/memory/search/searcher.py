@@ -40,10 +40,9 @@ class Searcher:
         async with self._database.agent(query.microdao_id, query.agent_id) as connection:
             plan = await self._plan(connection, query, space, vector)
             found = await store_search.find_candidates(connection, plan)
-            candidates = [_candidate(row) for row in found.candidates]
             marks = space.embedder.cosines
             question = Question(text=query.query, asked_at=utc_now(), idf=found.idf, cosines=marks)
-            ranked = rank(candidates, question, query.k, query.mode, explain=query.explain)
+            ranked = rank(_candidates(found), question, query.k, query.mode, explain=query.explain)
             return await _answers(connection, query, ranked)
 
     async def _embed(self, space: Space, query: MemoryQuery) -> Vector | None:
@@ -79,9 +78,26 @@ class Searcher:
         )
 
 
-def _candidate(row: Row) -> Candidate:
-    near = {one.pop("step"): Neighbour(**one) for one in row.pop("near")}
-    return Candidate(length=row.pop("words"), neighbours=near, **row)
+def _candidates(found: store_search.Found) -> list[Candidate]:
+    near: dict[int, dict[int, Neighbour]] = defaultdict(dict)
+    for item, step, cosine, bm25, held, asks in found.neighbours:
+        near[item][step] = Neighbour(cosine=cosine, bm25=bm25, held=held, asks=asks)
+    return [
+        Candidate(
+            number=number,
+            thread=thread,
+            author=author,
+            occurred_at=occurred_at,
+            importance=importance,
+            length=words,
+            cosine=cosine,
+            bm25=bm25,
+            held=held,
+            asks=asks,
+            neighbours=near[number],
+        )
+        for number, thread, author, occurred_at, importance, words, cosine, bm25, held, asks in found.candidates
+    ]
 
 
 async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[Ranked]) -> list[Recollection]:

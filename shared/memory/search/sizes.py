@@ -25,7 +25,7 @@ class ScopeSizes:
     def complete(self, scopes: list[Row], known: dict[int, tuple[int, int]]) -> None:
         """Give the scopes that were not counted their ``items`` and ``words``, and remember those that were."""
         for scope in scopes:
-            if scope["items"] is None:
+            if scope["scope_id"] in known:
                 scope["items"], scope["words"] = known[scope["scope_id"]]
             elif scope["items"] > _COUNTED_EACH_TIME and len(self._counted) < _MOST_KNOWN:
                 self._counted[scope["scope_id"]] = (time.monotonic(), scope["items"], int(scope["words"]))
