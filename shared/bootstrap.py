@@ -141,7 +141,7 @@ class Services:
         """What agents remember."""
         from shared.memory.memory import open_memory
 
-        return open_memory(self.settings, self.database, self.outbox)
+        return open_memory(self.settings, self.database, self.outbox, lambda: self.gateway)
 
     @cached_property
     def toolbox(self) -> "Toolbox":

@@ -34,9 +34,6 @@ class Embedder(Protocol):
     def model(self) -> str:
         """Model and version; vectors of equal models may be compared."""
 
-    async def dimensions(self) -> int:
-        """Numbers in a vector."""
-
     async def warm(self) -> None:
         """Load what the first call would load. Raises when the model cannot be used at all."""
 
@@ -44,8 +41,17 @@ class Embedder(Protocol):
         """One vector per text, in order. ``microdao_id`` pays, if the model costs anything."""
 
 
+class SizedEmbedder(Embedder, Protocol):
+    """One that knows the length of its vectors beforehand."""
+
+    async def dimensions(self) -> int:
+        """Numbers in a vector."""
+
+
 class LocalEmbedder:
-    """A model in this process, asked in a thread."""
+    """A model in this process, asked in a thread, for so many texts at once that others get their turn."""
+
+    _BATCH = 32
 
     def __init__(self, model: LocalModel) -> None:
         self._model = model
@@ -61,4 +67,5 @@ class LocalEmbedder:
 
     async def embed(self, texts: Sequence[str], purpose: Purpose, microdao_id: str) -> list[Vector]:
         """One vector per text, in order."""
-        return await asyncio.to_thread(self._model.embed, texts, purpose)
+        batches = [texts[start : start + self._BATCH] for start in range(0, len(texts), self._BATCH)]
+        return [one for batch in batches for one in await asyncio.to_thread(self._model.embed, batch, purpose)]

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.db.database import Connection, Database, Row
-from shared.errors import NotFound
+from shared.errors import ApiError, NotFound
 from shared.memory import store_search
 from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
-from shared.memory.model import MemoryQuery, Recollection, ScopeRef, Turn
+from shared.memory.model import MemoryQuery, Recollection, ScopeRef, SearchMode, Turn
 from shared.memory.search.folding import fold
 from shared.memory.search.fusion import Candidate, Ranked, rank
 from shared.memory.search.terms import query_terms
+from shared.observability import Log
 
 _DEPTH = 100  # candidates of each arm
 _PARTS = 8  # the most vectors an item has
@@ -21,6 +22,8 @@ _SPARE = 2  # so many times k are looked at for repetitions
 _FOLDED_CHARACTERS = 1000
 _MISS_BELOW = 0.3
 """A query whose best answer scores less counts as a miss."""
+
+_log = Log("memory")
 
 
 class Searcher:
@@ -37,13 +40,20 @@ class Searcher:
         async with self._database.agent(query.microdao_id, query.agent_id) as connection:
             plan = await _plan(connection, query, space, vector)
             candidates = [_candidate(row) for row in await store_search.find_candidates(connection, plan)]
-            return await _answers(connection, query, rank(candidates, query.query, query.mode))
+            mode: SearchMode = "lexical" if vector is None else query.mode
+            return await _answers(connection, query, rank(candidates, query.query, mode))
 
     async def _embed(self, space: Space, query: MemoryQuery) -> Vector | None:
+        """None when the question is to be answered by words alone: also when no model can be paid or reached."""
         if query.mode == "lexical":
             return None
-        (vector,) = await space.embedder.embed([query.query], "query", query.microdao_id)
-        return vector
+        try:
+            return await space.embed_query(self._spaces.recent, query.query, query.microdao_id)
+        except ApiError as error:
+            if query.mode == "vector":
+                raise
+            _log.warning("a question is answered by its words only", microdao_id=query.microdao_id, code=error.code)
+            return None
 
 
 async def _plan(
