@@ -1,8 +1,9 @@
 """Scopes with many vectors get a partition and an approximate index of their own; all others are searched exactly."""
 
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DuplicateTable
 
 from shared.db.database import Database
+from shared.errors import Unavailable
 from shared.memory import store_spaces
 from shared.observability import Log
 
@@ -33,7 +34,7 @@ class LargeScopes:
         place = {"space_id": found["space_id"], "scope_id": found["scope_id"]}
         try:
             await self._database.run(store_spaces.ENLARGE, place, timeout_s=_BUILD_S)
-        except LockNotAvailable:
+        except (Unavailable, DuplicateTable):
             _log.info("a large scope gets its index later: another one is at work, or searches take long", **place)
             return None
         _log.info("a large scope has its own index", vectors=found["vectors"], **place)

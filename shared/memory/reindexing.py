@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from psycopg.errors import LockNotAvailable, UniqueViolation
+from psycopg.errors import UniqueViolation
 
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
@@ -113,12 +113,9 @@ class Reindexing:
         """Begin a run if configured model or lexicon have changed, drive the one that goes on, drop old spaces."""
         await self._start_if_changed()
         await self.advance()
-        try:
-            async with self._database.system() as connection:
-                for space_id in await store_spaces.drop_retired(connection, _DROPPED_AFTER_S):
-                    _log.info("a retired space was dropped", space=space_id)
-        except LockNotAvailable:
-            _log.info("a retired space is dropped later: there are searches going on")
+        async with self._database.system() as connection:
+            for space_id in await store_spaces.drop_retired(connection, _DROPPED_AFTER_S):
+                _log.info("a retired space was dropped", space=space_id)
 
     async def advance(self) -> None:
         """Do what can be done now for the run that goes on, if any: queue items, or end it."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from psycopg.errors import LockNotAvailable
+
 from shared.db.database import Connection, Row, fetch_all, fetch_one
 
 LIVE: Final = "SELECT space_id, model, dimensions, state FROM memory_space WHERE state <> 'retired' ORDER BY state"
@@ -102,10 +104,14 @@ async def retire(connection: Connection, space_id: int) -> None:
 
 
 async def drop_retired(connection: Connection, older_than_s: float) -> list[int]:
-    """Drop a space that was retired so long ago, if any. Waits a moment only for those who still read any space, then
-    raises LockNotAvailable (system role)."""
+    """Drop a space that was retired so long ago, if any; which. Not while others read for longer than a moment: all
+    who came after would wait, too (system role)."""
     await connection.execute("SELECT set_config('lock_timeout', '500ms', true)")
-    return [row["space_id"] for row in await fetch_all(connection, _DROP, (older_than_s,))]
+    try:
+        async with connection.transaction():
+            return [row["space_id"] for row in await fetch_all(connection, _DROP, (older_than_s,))]
+    except LockNotAvailable:
+        return []
 
 
 async def note_unembeddable(connection: Connection, space_id: int, failures: Mapping[str, str]) -> None:
