@@ -35,7 +35,7 @@ class BagOfWords:
         self.refuses = ""
         self.error: Exception = ValueError("this text cannot be embedded")
 
-    async def dimensions(self) -> int:
+    async def dimensions(self, microdao_id: str = "") -> int:
         return self.size
 
     async def warm(self) -> None:

@@ -1,7 +1,8 @@
 """Makes stored items findable: embeds first, then writes, so that no connection waits for the model.
 
 A job may arrive twice, late or half done; whatever happens an item ends embedded once in each space.
-What cannot be embedded now for no fault of its own (a budget is spent) stays pending, and is queued again later.
+What cannot be embedded now for no fault of its own stays pending: it is delivered again when a model is down, and left
+to the sweep when a budget is spent.
 """
 
 from collections import defaultdict
@@ -34,6 +35,15 @@ class _Work:
     failures: dict[str, str] = field(default_factory=dict)
     waits_for: ApiError | None = None
 
+    @property
+    def is_down(self) -> bool:
+        """Whether the model may answer when it is asked again soon; a spent budget is waited for by the sweep."""
+        return self.waits_for is not None and not isinstance(self.waits_for, InsufficientQuota)
+
+    def has_left(self, item_ids: Sequence[str]) -> bool:
+        """Whether any of these items has to be delivered again."""
+        return self.is_down or not self.failures.keys().isdisjoint(item_ids)
+
 
 class Indexer:
     """Works through deliveries of index jobs."""
@@ -62,13 +72,12 @@ class Indexer:
         async with self._database.tenant(microdao_id) as connection:
             rows = await store_index.read_waiting(connection, item_ids, [space.id for space in spaces], LEXICON)
         active, *filling = [await self._embed(space, rows, microdao_id) for space in spaces]
-        if active.waits_for and not isinstance(active.waits_for, InsufficientQuota):
-            raise active.waits_for
         async with self._database.tenant(microdao_id) as connection:
             for job in sorted(jobs, key=lambda one: one.job_id):  # in one order, or two indexers could lock each other
-                await claim(connection, job.job_id)
+                if job.reindex_id or not active.is_down:
+                    await claim(connection, job.job_id)
             await _write(connection, rows, active, filling)
-        return {job.message_id for job in jobs if active.failures.keys() & set(job.item_ids)}
+        return {job.message_id for job in jobs if not job.reindex_id and active.has_left(job.item_ids)}
 
     async def _embed(self, space: Space, rows: list[Row], microdao_id: str) -> _Work:
         """The vectors that the space lacks."""
@@ -79,7 +88,7 @@ class Indexer:
             given = iter(await space.embed(texts, "passage", microdao_id) if texts else ())
             work.vectors = {item_id: [next(given) for _ in parts] for item_id, parts in passages.items()}
         except Exception as error:
-            if is_passing(error):
+            if _is_passing(error):
                 _postpone(work, error, microdao_id)
             else:
                 _log.exception("a batch could not be embedded; trying its items one by one", items=len(passages))
@@ -92,13 +101,13 @@ async def _embed_singly(work: _Work, passages: Mapping[str, list[str]], microdao
         try:
             work.vectors[item_id] = await work.space.embed(parts, "passage", microdao_id)
         except Exception as error:
-            if is_passing(error):
+            if _is_passing(error):
                 _postpone(work, error, microdao_id)
                 return
             work.failures[item_id] = f"{type(error).__name__}: {error}"[:_MAX_FAILURE_CHARACTERS]
 
 
-def is_passing(error: Exception) -> TypeGuard[ApiError]:
+def _is_passing(error: Exception) -> TypeGuard[ApiError]:
     """Whether a text is not to blame for an error: a provider is down, a budget is spent, a setting is wrong."""
     return isinstance(error, ApiError) and not isinstance(error, InvalidRequest)
 

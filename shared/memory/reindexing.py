@@ -187,13 +187,12 @@ class Reindexing:
         return embedder
 
     async def _dimensions(self, embedder: Embedder) -> int:
-        """The length of the model's vectors, from its first answer."""
+        """The length of the model's vectors; who has something to embed pays if that costs anything."""
         async with self._database.system() as connection:
             payer = await store_reindex.read_payer(connection)
         if payer is None:
             raise InvalidRequest("there is no microDAO yet whose memory could be embedded")
-        (vector,) = await embedder.embed(["memory"], "passage", payer)
-        return len(vector)
+        return await embedder.dimensions(payer)
 
 
 async def _count(connection: Connection, run: Row) -> Row:

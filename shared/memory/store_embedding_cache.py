@@ -48,6 +48,13 @@ async def keep(connection: Connection, model: str, purpose: Purpose, vectors: Ma
     await connection.execute(_KEEP, made)
 
 
+async def drop_others(connection: Connection, model: str, dimensions: int) -> None:
+    """Drop a model's vectors of another length than this (system role)."""
+    await connection.execute(
+        "DELETE FROM memory_embedding_cache WHERE model = %s AND vector_dims(embedding) <> %s", (model, dimensions)
+    )
+
+
 async def prune(connection: Connection, *, most: int, unused_s: float, batch: int) -> int:
     """Drop what is above ``most`` vectors or was not used for so long, least lately used first, at most ``batch`` of
     them; how many (system role)."""

@@ -22,7 +22,7 @@ FROM unnest(%(ids)s::text[], %(failures)s::text[]) AS f (id, failure) JOIN memor
 ON CONFLICT (space_id, item) DO UPDATE SET failure = EXCLUDED.failure, attempts = u.attempts + 1
 """
 
-# Items that failed in one of the spaces change their state with the other one.
+# What failed or waits in one of the spaces only changes its state with the other one.
 _SETTLE: Final = (
     """
 UPDATE memory_item i SET state = 'failed', failure = u.failure FROM memory_unembeddable u
@@ -32,7 +32,7 @@ WHERE u.space_id = %(space_id)s AND u.item = i.number AND i.state = 'ready' AND 
 """,
     """
 UPDATE memory_item i SET state = 'ready', failure = NULL, indexed_at = now()
-WHERE i.state = 'failed' AND EXISTS (
+WHERE i.state <> 'ready' AND EXISTS (
     SELECT 1 FROM memory_embedding e
     WHERE e.space_id = %(space_id)s AND e.scope_id = i.scope_id AND e.item = i.number)
 """,

@@ -21,6 +21,7 @@ from tests.embeddings import BagOfWords, add_tenant, own_database
 from tests.memories import AGENT, ask, index_all, new, queued
 
 TENANT = "microdao:reindexed"
+_outboxes: list[Outbox] = []
 TEXTS = [f"note {number} about the number {number}" for number in range(40)]
 
 
@@ -29,6 +30,9 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
     async with own_database(postgres) as database:
         await add_tenant(database, TENANT, AGENT)
         yield database
+        for outbox in _outboxes:
+            await outbox.close()
+        _outboxes.clear()
 
 
 @pytest.fixture
@@ -42,9 +46,8 @@ def other() -> BagOfWords:
 
 
 def opened(database: Database, old: BagOfWords, *others: BagOfWords, configured: str = "") -> Memory:
-    return Memory(
-        database, Outbox(database, {}), Spaces(database, Embedders(old, *others, configured=configured or old.model))
-    )
+    _outboxes.append(Outbox(database, {}))  # jobs stay in it: the tests deliver them by hand
+    return Memory(database, _outboxes[-1], Spaces(database, Embedders(old, *others, configured=configured)))
 
 
 @pytest.fixture
@@ -110,7 +113,7 @@ async def test_both_spaces_live_until_the_swap(memory: Memory, database: Databas
     ended = await memory.reindexing.progress()
     assert (ended.state, ended.done, ended.total, ended.progress, ended.eta_s) == ("done", 40, 40, 1.0, None)
     assert await queued(database, TENANT) == []
-    assert sorted(other.asked[1:-1]) == sorted([*TEXTS, "something else entirely"]), "each text once"
+    assert sorted(other.asked[:-1]) == sorted([*TEXTS, "something else entirely"]), "each text once"
 
 
 async def test_another_process_follows(memory: Memory, database: Database, old: BagOfWords, other: BagOfWords):
@@ -156,7 +159,7 @@ async def test_the_same_model_again(memory: Memory, database: Database, old: Bag
     await memory.reindexing.start()
     await index_all(memory, database, TENANT)
     assert await states(database) == [("old-model", "retired", 40), ("old-model", "active", 40)]
-    assert sorted(old.asked[asked + 1 :]) == sorted(TEXTS)
+    assert sorted(old.asked[asked:]) == sorted(TEXTS)
     await memory.reindexing.sweep()
     assert len(await spaces(database)) == 2, "a retired space is kept for a while"
 

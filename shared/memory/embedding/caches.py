@@ -13,7 +13,7 @@ from shared.memory.embedding.provider import TEXTS_A_CALL
 _QUERIES = 2048
 """3 MB for 384 numbers a vector, 12 MB for 1536."""
 
-_Key = tuple[str, Purpose, bytes]
+_Key = tuple[str, int, Purpose, bytes]
 
 
 class RecentVectors:
@@ -23,11 +23,13 @@ class RecentVectors:
         self._size = size
         self._vectors: OrderedDict[_Key, array[float]] = OrderedDict()
 
-    async def embed(self, embedder: Embedder, text: str, purpose: Purpose, microdao_id: str) -> Vector:
-        """The remembered vector, or a new one. Raises as the embedder does."""
-        key = embedder.model, purpose, text_hash(text)
+    async def embed(self, embedder: Embedder, dimensions: int, text: str, purpose: Purpose, microdao_id: str) -> Vector:
+        """The remembered vector of this length, or a new one. Raises as the embedder does."""
+        key = embedder.model, dimensions, purpose, text_hash(text)
         if key not in self._vectors:
             (vector,) = await embedder.embed([text], purpose, microdao_id)
+            if len(vector) != dimensions:
+                return vector
             self._vectors[key] = array("f", vector)
             if len(self._vectors) > self._size:
                 self._vectors.popitem(last=False)
@@ -46,6 +48,13 @@ class KeptEmbedder:
         self._embedder = embedder
         self._database = database
         self.model = embedder.model
+
+    async def dimensions(self, microdao_id: str = "") -> int:
+        """Numbers in a vector, as the model makes them now; vectors of another length are kept no longer."""
+        found = await self._embedder.dimensions(microdao_id)
+        async with self._database.system() as connection:
+            await store_embedding_cache.drop_others(connection, self.model, found)
+        return found
 
     async def warm(self) -> None:
         """Load what the first call would load."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shared.db.database import Database
 from shared.memory.embedding.caches import KeptEmbedder
-from shared.memory.embedding.port import Embedder, LocalEmbedder, LocalModel, SizedEmbedder
+from shared.memory.embedding.port import Embedder, LocalEmbedder, LocalModel
 from shared.memory.embedding.provider import ProviderEmbedder
 from shared.settings import Settings
 
@@ -23,7 +23,7 @@ class Embedders:
 
     def __init__(
         self,
-        local: SizedEmbedder,
+        local: Embedder,
         *others: Embedder,
         provider: Callable[[str], Embedder | None] = lambda model: None,
         configured: str = "",

@@ -34,18 +34,14 @@ class Embedder(Protocol):
     def model(self) -> str:
         """Model and version; vectors of equal models may be compared."""
 
+    async def dimensions(self, microdao_id: str = "") -> int:
+        """Numbers in a vector, as the model makes them now. ``microdao_id`` pays, if the model costs anything."""
+
     async def warm(self) -> None:
         """Load what the first call would load. Raises when the model cannot be used at all."""
 
     async def embed(self, texts: Sequence[str], purpose: Purpose, microdao_id: str) -> list[Vector]:
         """One vector per text, in order. ``microdao_id`` pays, if the model costs anything."""
-
-
-class SizedEmbedder(Embedder, Protocol):
-    """One that knows the length of its vectors beforehand."""
-
-    async def dimensions(self) -> int:
-        """Numbers in a vector."""
 
 
 class LocalEmbedder:
@@ -57,7 +53,7 @@ class LocalEmbedder:
         self._model = model
         self.model = model.name
 
-    async def dimensions(self) -> int:
+    async def dimensions(self, microdao_id: str = "") -> int:
         """Numbers in a vector."""
         return self._model.dimensions
 

@@ -21,6 +21,10 @@ class ProviderEmbedder:
         self._gateway = gateway
         self.model = model
 
+    async def dimensions(self, microdao_id: str = "") -> int:
+        """Numbers in a vector, from the model's answer to a word. Raises as the gateway does."""
+        return len((await self._embed(["memory"], microdao_id))[0])
+
     async def warm(self) -> None:
         """There is nothing to load: whether the provider answers shows with the first call."""
 

@@ -34,7 +34,7 @@ class Space:
 
     async def embed_query(self, recent: RecentVectors, text: str, microdao_id: str) -> Vector:
         """The vector of a question, remembered or new. Raises as :meth:`embed`."""
-        return self._checked(await recent.embed(self.embedder, text, "query", microdao_id))
+        return self._checked(await recent.embed(self.embedder, self.dimensions, text, "query", microdao_id))
 
     def _checked(self, vector: Vector) -> Vector:
         if len(vector) != self.dimensions:
