@@ -74,9 +74,9 @@ async def own_database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
     with psycopg.connect(postgres.admin_url, autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone():
             connection.execute(f"CREATE DATABASE {_TEMPLATE}")
-            migrate(_beside(postgres.admin_url, _TEMPLATE), runtime_login=RUNTIME_LOGIN)
+            migrate(beside(postgres.admin_url, _TEMPLATE), runtime_login=RUNTIME_LOGIN)
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {_TEMPLATE}')
-    database = Database(_beside(postgres.runtime_url, name))
+    database = Database(beside(postgres.runtime_url, name))
     yield database
     await database.close()
 
@@ -90,7 +90,8 @@ async def add_tenant(database: Database, microdao_id: str, *agents: str) -> str:
     return microdao_id
 
 
-def _beside(url: str, name: str) -> str:
+def beside(url: str, name: str) -> str:
+    """The URL of another database of the same server."""
     return f"{url.rpartition('/')[0]}/{name}"
 
 

@@ -26,6 +26,7 @@ _LATER: Final = (
     "routes_admin",
     "routes_limits",
     "routes_experiments",
+    "routes_reindex",
 )
 
 

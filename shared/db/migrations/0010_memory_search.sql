@@ -141,7 +141,11 @@ DECLARE
     small text := format('memory_embedding_%s_small', in_space);
     own text := format('memory_embedding_%s_%s', in_space, large_scope);
     size integer := (SELECT dimensions FROM memory_space WHERE space_id = in_space);
-    copy text := format('INSERT INTO %I SELECT * FROM %I WHERE scope_id = %s ON CONFLICT DO NOTHING', own, small, large_scope);
+    same text := 'o.space_id = s.space_id AND o.scope_id = s.scope_id AND o.item = s.item AND o.part = s.part';
+    copy text := format('INSERT INTO %I SELECT * FROM %I s WHERE s.scope_id = %s AND NOT EXISTS'
+        ' (SELECT 1 FROM %I o WHERE %s)', own, small, large_scope, own, same);
+    forget text := format('DELETE FROM %I o WHERE NOT EXISTS (SELECT 1 FROM %I s WHERE %s AND s.embedding = o.embedding)',
+        own, small, same);
 BEGIN
     -- One at a time, and no vacuum, which would hold the last step up.
     EXECUTE format('LOCK TABLE %I IN SHARE UPDATE EXCLUSIVE MODE', small);
@@ -149,9 +153,10 @@ BEGIN
         ' CHECK (space_id = %s), CHECK (scope_id = %s))', own, small, in_space, large_scope);
     EXECUTE copy;
     EXECUTE format('CREATE INDEX ON %I (item)', own);
-    EXECUTE format('CREATE INDEX ON %I USING hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)'
-        ' WITH (m = 16, ef_construction = 128)', own, size);
+    EXECUTE format('CREATE INDEX ON %I USING hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)', own, size);
     EXECUTE format('ANALYZE %I', own);
+    EXECUTE forget; -- what has happened meanwhile, so that little is left for the last step
+    EXECUTE copy;
     PERFORM set_config('lock_timeout', '500ms', true);
     FOR try IN 1..10 LOOP
         BEGIN
@@ -164,8 +169,7 @@ BEGIN
             PERFORM pg_sleep(random());
         END;
     END LOOP;
-    EXECUTE format('DELETE FROM %I o WHERE NOT EXISTS (SELECT 1 FROM %I s WHERE s.space_id = o.space_id'
-        ' AND s.scope_id = o.scope_id AND s.item = o.item AND s.part = o.part AND s.embedding = o.embedding)', own, small);
+    EXECUTE forget;
     EXECUTE copy;
     EXECUTE format('DELETE FROM %I WHERE scope_id = %s', small, large_scope);
     EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES IN (%s)', space, own, large_scope);
