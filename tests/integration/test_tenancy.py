@@ -65,7 +65,7 @@ def _any_value(connection: psycopg.Connection, table: str, column: str, kind: st
     if kind in simple:
         return simple[kind]
     if kind.startswith("halfvec"):
-        return str([0.1] * int(kind[8:-1]))
+        return str([0.1] * int(kind[8:-1] or 3))
     if kind == "text[]":
         return ["member"]
     if kind in ("date", "timestamp with time zone"):
