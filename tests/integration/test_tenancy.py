@@ -42,7 +42,7 @@ def one_row_in_each(postgres: EmbeddedPostgres, tenant_tables: list[str]) -> str
 def _insert_any_row(connection: psycopg.Connection, table: str, microdao_id: str) -> None:
     columns = connection.execute(
         "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass"
-        " AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attgenerated = ''",
+        " AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attgenerated = '' AND attidentity = ''",
         (table,),
     ).fetchall()
     values = {name: _any_value(connection, table, name, kind) for name, kind in columns}
