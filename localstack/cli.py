@@ -1,4 +1,4 @@
-"""The command line: ``daarion up | reset | migrate | chat | doctor | keys``. Each imports only what it needs."""
+"""The command line: ``daarion up | reset | migrate | chat | doctor | reindex | keys``. Imports come late."""
 
 import os
 import sys
@@ -74,6 +74,18 @@ def doctor(as_json: AsJson = False) -> None:
     findings = asyncio.run(examine(_settings()))
     print(render(findings, as_json))
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+@app.command()
+def reindex(
+    model: Annotated[str, typer.Option(help="An embedding model; without it the configured one.")] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it to its end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Embed all memory anew while it stays in use; the running stack does the work within a minute."""
+    from localstack.reindex_command import reindex as run
+
+    run(reachable_settings(), model, wait=wait, as_json=as_json, tell=print)
 
 
 @keys_app.command("list")

@@ -50,6 +50,7 @@ class Settings:
     anthropic_api_key: str = ""
     anthropic_base_url: str = "https://api.anthropic.com"
     local_llm_base_url: str = ""
+    embedding_model: str = ""
     models_file: Path = CONFIG_DIR / "models.yaml"
     prices_file: Path = CONFIG_DIR / "prices.yaml"
     sanitize_file: Path = CONFIG_DIR / "sanitize.yaml"
@@ -97,6 +98,7 @@ VARIABLES: dict[str, str] = {
     "anthropic_api_key": "ANTHROPIC_API_KEY",
     "anthropic_base_url": "ANTHROPIC_BASE_URL",
     "local_llm_base_url": "LOCAL_LLM_BASE_URL",
+    "embedding_model": "DAARION_EMBEDDING_MODEL",
     "models_file": "DAARION_MODELS",
     "prices_file": "DAARION_PRICES",
     "sanitize_file": "DAARION_SANITIZE",

@@ -28,7 +28,9 @@ async def queued(database: Database, microdao: str) -> list[IndexJob]:
         rows = await fetch_all(connection, "SELECT body FROM outbox WHERE queue = 'memory' ORDER BY id")
     bodies = [row["body"] for row in rows]
     return [
-        IndexJob(f"message-{number}", body["job_id"], body["microdao_id"], tuple(body["item_ids"]))
+        IndexJob(
+            f"message-{number}", body["job_id"], body["microdao_id"], tuple(body["item_ids"]), body.get("reindex_id")
+        )
         for number, body in enumerate(bodies)
     ]
 

@@ -31,6 +31,7 @@ _LATER: Final = (
     "routes_admin",
     "routes_limits",
     "routes_experiments",
+    "routes_reindex",
 )
 
 

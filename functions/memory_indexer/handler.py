@@ -43,7 +43,7 @@ async def on_direct(services: Services, payload: Payload) -> Payload:
 def _job(message: Message) -> IndexJob:
     body = message.body
     item_ids = tuple(map(str, body["item_ids"]))
-    return IndexJob(message.id, str(body["job_id"]), str(body["microdao_id"]), item_ids)
+    return IndexJob(message.id, str(body["job_id"]), str(body["microdao_id"]), item_ids, body.get("reindex_id"))
 
 
 app = QueueFunction("memory_indexer", open_services, on_batch=on_batch, on_direct=on_direct)

@@ -1,15 +1,19 @@
 """Makes stored items findable: embeds first, then writes, so that no connection waits for the model.
 
 A job may arrive twice, late or half done; whatever happens an item ends embedded once in each space.
+What cannot be embedded now for no fault of its own stays pending: it is delivered again when a model is down, and left
+to the sweep when a budget is spent.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 from shared.cloud.outbox import claim
 from shared.db.database import Connection, Database, Row
-from shared.memory import store_index
+from shared.errors import ApiError, InsufficientQuota, InvalidRequest
+from shared.memory import store_index, store_spaces
 from shared.memory.embedding.passages import item_passages
 from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
@@ -18,18 +22,27 @@ from shared.memory.search.terms import LEXICON, item_terms
 from shared.observability import Log
 
 _MAX_FAILURE_CHARACTERS = 500
-_BATCH = 32  # texts a call of the model
 
 _log = Log("memory")
 
 
 @dataclass(slots=True)
 class _Work:
-    """What a batch came to: vectors by space and item, and why items failed."""
+    """What a batch came to in one space: vectors by item, why items failed, and why the others have to wait."""
 
-    rows: list[Row]
-    vectors: dict[int, dict[str, list[Vector]]] = field(default_factory=lambda: defaultdict(dict))
+    space: Space
+    vectors: dict[str, list[Vector]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    waits_for: ApiError | None = None
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the model may answer when it is asked again soon; a spent budget is waited for by the sweep."""
+        return self.waits_for is not None and not isinstance(self.waits_for, InsufficientQuota)
+
+    def has_left(self, item_ids: Sequence[str]) -> bool:
+        """Whether any of these items has to be delivered again."""
+        return self.is_down or not self.failures.keys().isdisjoint(item_ids)
 
 
 class Indexer:
@@ -58,50 +71,67 @@ class Indexer:
         item_ids = sorted({item_id for job in jobs for item_id in job.item_ids})
         async with self._database.tenant(microdao_id) as connection:
             rows = await store_index.read_waiting(connection, item_ids, [space.id for space in spaces], LEXICON)
-        work = _Work(rows)
-        for space in spaces:
-            await self._embed(space, work, microdao_id)
+        active, *filling = [await self._embed(space, rows, microdao_id) for space in spaces]
         async with self._database.tenant(microdao_id) as connection:
             for job in sorted(jobs, key=lambda one: one.job_id):  # in one order, or two indexers could lock each other
-                await claim(connection, job.job_id)
-            await _write(connection, work)
-        return {job.message_id for job in jobs if work.failures.keys() & set(job.item_ids)}
+                if job.reindex_id or not active.is_down:
+                    await claim(connection, job.job_id)
+            await _write(connection, rows, active, filling)
+        return {job.message_id for job in jobs if not job.reindex_id and active.has_left(job.item_ids)}
 
-    async def _embed(self, space: Space, work: _Work, microdao_id: str) -> None:
-        """Add the vectors that the space lacks. Raises when the model cannot be used at all."""
-        passages = {row["id"]: item_passages(row) for row in work.rows if space.id in row["spaces"]}
+    async def _embed(self, space: Space, rows: list[Row], microdao_id: str) -> _Work:
+        """The vectors that the space lacks."""
+        work = _Work(space)
+        passages = {row["id"]: item_passages(row) for row in rows if space.id in row["spaces"]}
         texts = [text for parts in passages.values() for text in parts]
         try:
-            vectors = [
-                vector
-                for start in range(0, len(texts), _BATCH)
-                for vector in await space.embedder.embed(texts[start : start + _BATCH], "passage", microdao_id)
-            ]
-        except Exception:
-            _log.exception("a batch could not be embedded; trying its items one by one", items=len(passages))
-            await self._embed_singly(space, work, passages, microdao_id)
-            return
-        given = iter(vectors)
-        work.vectors[space.id] = {item_id: [next(given) for _ in parts] for item_id, parts in passages.items()}
-
-    async def _embed_singly(self, space: Space, work: _Work, passages: dict[str, list[str]], microdao_id: str) -> None:
-        for item_id, parts in passages.items():
-            try:
-                work.vectors[space.id][item_id] = await space.embedder.embed(parts, "passage", microdao_id)
-            except Exception as error:
-                work.failures[item_id] = f"{type(error).__name__}: {error}"[:_MAX_FAILURE_CHARACTERS]
+            given = iter(await space.embed(texts, "passage", microdao_id) if texts else ())
+            work.vectors = {item_id: [next(given) for _ in parts] for item_id, parts in passages.items()}
+        except Exception as error:
+            if _is_passing(error):
+                _postpone(work, error, microdao_id)
+            else:
+                _log.exception("a batch could not be embedded; trying its items one by one", items=len(passages))
+                await _embed_singly(work, passages, microdao_id)
+        return work
 
 
-async def _write(connection: Connection, work: _Work) -> None:
-    kept = await store_index.lock_items(connection, [row["id"] for row in work.rows])
-    for row in work.rows:
+async def _embed_singly(work: _Work, passages: Mapping[str, list[str]], microdao_id: str) -> None:
+    for item_id, parts in passages.items():
+        try:
+            work.vectors[item_id] = await work.space.embed(parts, "passage", microdao_id)
+        except Exception as error:
+            if _is_passing(error):
+                _postpone(work, error, microdao_id)
+                return
+            work.failures[item_id] = f"{type(error).__name__}: {error}"[:_MAX_FAILURE_CHARACTERS]
+
+
+def _is_passing(error: Exception) -> TypeGuard[ApiError]:
+    """Whether a text is not to blame for an error: a provider is down, a budget is spent, a setting is wrong."""
+    return isinstance(error, ApiError) and not isinstance(error, InvalidRequest)
+
+
+def _postpone(work: _Work, error: ApiError, microdao_id: str) -> None:
+    work.waits_for = error
+    _log.warning("items wait for their model", microdao_id=microdao_id, space=work.space.id, reason=error.message)
+
+
+async def _write(connection: Connection, rows: Sequence[Row], active: _Work, filling: Sequence[_Work]) -> None:
+    # Another space may have become the active one since: then items are not ready that it lacks.
+    await store_spaces.hold_still(connection)
+    kept = await store_index.lock_items(connection, [row["id"] for row in rows])
+    for row in rows:
         if row["needs_postings"] and row["id"] in kept:
             await store_index.replace_postings(
                 connection, row["number"], item_terms(row["text"], row["author"], row["occurred_at"]), LEXICON
             )
-    for space_id, vectors in work.vectors.items():
-        await store_index.insert_embeddings(
-            connection, space_id, {item_id: parts for item_id, parts in vectors.items() if item_id in kept}
-        )
-    await store_index.mark_failed(connection, work.failures)
-    await store_index.mark_ready(connection, sorted(kept - work.failures.keys()))
+    for work in (active, *filling):
+        vectors = {item_id: parts for item_id, parts in work.vectors.items() if item_id in kept}
+        await store_index.insert_embeddings(connection, work.space.id, vectors)
+    for work in filling:
+        await store_spaces.note_unembeddable(connection, work.space.id, work.failures)
+    await store_index.mark_failed(connection, active.failures)
+    await store_index.mark_ready(connection, sorted(kept - active.failures.keys()))
+    if active.waits_for:
+        await store_index.mark_waiting(connection, sorted(kept), active.waits_for.message[:_MAX_FAILURE_CHARACTERS])

@@ -66,10 +66,13 @@ class Intake:
         await self._outbox.committed()
 
 
-async def enqueue_items(connection: Connection, microdao_id: str, item_ids: Sequence[str]) -> None:
-    """Write the jobs that index these items, in the caller's transaction."""
+async def enqueue_items(
+    connection: Connection, microdao_id: str, item_ids: Sequence[str], *, reindex_id: str | None = None
+) -> None:
+    """Write the jobs that index these items, in the caller's transaction; ``reindex_id`` is the run they belong to."""
+    run = {"reindex_id": reindex_id} if reindex_id else {}
     for start in range(0, len(item_ids), _ITEMS_A_JOB):
-        await enqueue(connection, microdao_id, QUEUE, {"item_ids": list(item_ids[start : start + _ITEMS_A_JOB])})
+        await enqueue(connection, microdao_id, QUEUE, {"item_ids": list(item_ids[start : start + _ITEMS_A_JOB])} | run)
 
 
 def scope_of(item: NewMemory) -> ScopeRef:

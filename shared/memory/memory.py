@@ -1,21 +1,21 @@
 """What agents remember: store, find, list, forget, count. The one door to memory for agents, tools and the API."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
 from shared.errors import InvalidRequest, NotFound, Unauthorized
-from shared.llm.gateway import Gateway
-from shared.memory import store, store_index, store_retention
+from shared.memory import store, store_embedding_cache, store_index, store_retention
 from shared.memory.analytics import Analytics
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
 from shared.memory.documents.documents import Documents
-from shared.memory.embedding.embedders import open_local_model
-from shared.memory.embedding.port import LocalEmbedder
+from shared.memory.embedding.embedders import open_embedders
 from shared.memory.embedding.spaces import Spaces
 from shared.memory.indexing import Indexer
 from shared.memory.intake import Intake, enqueue_items, no_agent
+from shared.memory.large_scopes import LargeScopes
 from shared.memory.model import (
     TIERS,
     Filters,
@@ -28,6 +28,7 @@ from shared.memory.model import (
     ScopeRef,
     StoredMemory,
 )
+from shared.memory.reindexing import Reindexing
 from shared.memory.retention.retention import Retention
 from shared.memory.retention.summaries import Summaries
 from shared.memory.search.searcher import Searcher
@@ -35,16 +36,23 @@ from shared.memory.sharing import Sharing
 from shared.memory.snapshots import Snapshots
 from shared.settings import Settings
 
+if TYPE_CHECKING:
+    from shared.llm.gateway import Gateway
+
 _SWEEP_LIMIT = 500
 _LOST_AFTER_S = 900.0
 """So long a job may take, with its deliveries after failures; then it is thought lost with its row."""
+
+_KEPT_VECTORS = 200_000
+_KEPT_FOR_S = 90 * 86_400.0
+"""How many vectors that were paid for are kept, and how long after their last use."""
 
 
 class Memory:
     """The memory of every agent of every microDAO; each call touches one microDAO, except :meth:`sweep`."""
 
     def __init__(
-        self, database: Database, outbox: Outbox, spaces: Spaces, gateway: Callable[[], Gateway] | None = None
+        self, database: Database, outbox: Outbox, spaces: Spaces, gateway: "Callable[[], Gateway] | None" = None
     ) -> None:
         self._database = database
         self._outbox = outbox
@@ -58,6 +66,8 @@ class Memory:
         self.retention = Retention(database, outbox, Summaries(gateway))
         self.snapshots = Snapshots(database, self._intake)
         self.analytics = Analytics(database)
+        self.reindexing = Reindexing(database, outbox, spaces)
+        self.large_scopes = LargeScopes(database)
 
     async def prepare(self) -> None:
         """Build the embedding model's file now if it is missing (some seconds), instead of at the first query.
@@ -133,20 +143,31 @@ class Memory:
 
         An item whose text cannot be embedded keeps the reason in its row. Raises when the model cannot be used at all.
         """
+        is_reindexing = any(job.reindex_id for job in jobs)
+        if is_reindexing:
+            self.spaces.reread()
         for space in await self.spaces.written():
             await space.embedder.warm()
-        return await self._indexer.index(jobs)
+        again = await self._indexer.index(jobs)
+        if is_reindexing:
+            await self.reindexing.advance()
+        return again
 
     async def sweep(self, *, older_than_s: float = _LOST_AFTER_S) -> int:
         """Reclaim what expired and queue again what waits for the indexer since so long; the number of those items.
 
-        The outbox sends the jobs.
+        Drives reindexing and gives large scopes an index. The outbox sends the jobs.
         """
         async with self._database.system() as connection:
             await store_retention.delete_expired(connection, _SWEEP_LIMIT)
             rows = await store_index.queue_again(connection, older_than_s, _SWEEP_LIMIT)
             for microdao_id, item_ids in _by_microdao(rows).items():
                 await enqueue_items(connection, microdao_id, item_ids)
+            await store_embedding_cache.prune(
+                connection, most=_KEPT_VECTORS, unused_s=_KEPT_FOR_S, batch=10 * _SWEEP_LIMIT
+            )
+        await self.reindexing.sweep()
+        await self.large_scopes.sweep()
         return len(rows)
 
 
@@ -158,7 +179,7 @@ def _by_microdao(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def open_memory(
-    settings: Settings, database: Database, outbox: Outbox, gateway: Callable[[], Gateway] | None = None
+    settings: Settings, database: Database, outbox: Outbox, gateway: "Callable[[], Gateway] | None" = None
 ) -> Memory:
-    """The memory of this process; without a ``gateway`` no model writes summaries."""
-    return Memory(database, outbox, Spaces(database, LocalEmbedder(open_local_model(settings))), gateway)
+    """The memory of this process; without a ``gateway`` no provider embeds and no model writes summaries."""
+    return Memory(database, outbox, Spaces(database, open_embedders(settings, database, gateway)), gateway)

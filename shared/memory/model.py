@@ -163,12 +163,16 @@ class MemoryStats:
 
 @dataclass(frozen=True, slots=True)
 class IndexJob:
-    """A delivery of "index these items": the queue's id for the message, and what the message says."""
+    """A delivery of "index these items": the queue's id for the message, and what the message says.
+
+    ``reindex_id`` is the run of reindexing that asks for it, if one does.
+    """
 
     message_id: str
     job_id: str
     microdao_id: str
     item_ids: tuple[str, ...]
+    reindex_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,14 @@ WHERE i.number = %(number)s ON CONFLICT DO NOTHING
 """
 
 _READY: Final = """
-UPDATE memory_item SET state = 'ready', failure = NULL, indexed_at = now() WHERE id = ANY(%s) AND state <> 'ready'
+UPDATE memory_item i SET state = 'ready', failure = NULL, indexed_at = now()
+WHERE id = ANY(%s) AND state <> 'ready' AND (summary_id IS NOT NULL OR EXISTS (
+    SELECT 1 FROM memory_embedding e WHERE e.space_id = (SELECT space_id FROM memory_space WHERE state = 'active')
+        AND e.scope_id = i.scope_id AND e.item = i.number))
+"""
+
+_WAITS: Final = """
+UPDATE memory_item SET state = 'pending', failure = %s, queued_at = now() WHERE id = ANY(%s) AND state <> 'ready'
 """
 
 # The queue may have lost the message, or nobody ever sent one.
@@ -93,8 +100,13 @@ async def replace_postings(connection: Connection, number: int, terms: Mapping[s
 
 
 async def mark_ready(connection: Connection, item_ids: Sequence[str]) -> None:
-    """These are findable by meaning."""
+    """Those of them are findable by meaning that are in the active space, or stand in a summary."""
     await connection.execute(_READY, (list(item_ids),))
+
+
+async def mark_waiting(connection: Connection, item_ids: Sequence[str], reason: str) -> None:
+    """Write down what those of them wait for that are not ready; the sweep queues them again."""
+    await connection.execute(_WAITS, (reason, list(item_ids)))
 
 
 async def mark_failed(connection: Connection, failures: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_one
 from shared.errors import InvalidRequest, NotFound
-from shared.memory.embedding.embedders import open_local_model
+from shared.memory.embedding.embedders import Embedders, open_local_model
 from shared.memory.embedding.port import LocalEmbedder
 from shared.memory.embedding.spaces import Spaces
 from shared.memory.memory import Memory, open_memory
@@ -220,7 +220,7 @@ class _RefusesPoison:
 
 async def test_a_poisonous_item_holds_nobody_up(settings, outbox: Outbox, database: Database, microdao: str):
     embedder = _RefusesPoison(LocalEmbedder(open_local_model(settings)))
-    memory = Memory(database, outbox, Spaces(database, embedder))
+    memory = Memory(database, outbox, Spaces(database, Embedders(embedder)))
     good = await memory.store(new(microdao, CAT))
     bad = await memory.store(new(microdao, "poison"))
     jobs = await queued(database, microdao)

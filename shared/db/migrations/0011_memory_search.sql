@@ -131,8 +131,9 @@ DECLARE
 BEGIN
     INSERT INTO memory_space (model, dimensions, state, activated_at)
     VALUES (new_model, new_dimensions, new_state, CASE new_state WHEN 'active' THEN now() END) RETURNING space_id INTO id;
-    EXECUTE format('CREATE TABLE memory_embedding_%s PARTITION OF memory_embedding FOR VALUES IN (%s)'
-        ' PARTITION BY LIST (scope_id)', id, id);
+    -- Attached, not created as partitions: that would lock everybody's searches out.
+    EXECUTE format('CREATE TABLE memory_embedding_%s (LIKE memory_embedding INCLUDING DEFAULTS INCLUDING STORAGE)'
+        ' PARTITION BY LIST (scope_id)', id);
     EXECUTE format('CREATE TABLE memory_embedding_%s_small PARTITION OF memory_embedding_%s DEFAULT', id, id);
     EXECUTE format('ALTER TABLE memory_embedding_%s_small ALTER COLUMN embedding SET STORAGE PLAIN', id);
     -- A scope's vectors side by side: in the table they lie between those of all others, each in another page. An
@@ -142,6 +143,7 @@ BEGIN
             ' INCLUDE (embedding)', id);
     END IF;
     EXECUTE format('ALTER TABLE memory_embedding_%s_small SET (autovacuum_vacuum_insert_scale_factor = 0.02)', id);
+    EXECUTE format('ALTER TABLE memory_embedding ATTACH PARTITION memory_embedding_%s FOR VALUES IN (%s)', id, id);
     RETURN id;
 END $$;
 
@@ -155,27 +157,50 @@ BEGIN
     DELETE FROM memory_space WHERE space_id = old_space;
 END $$;
 
--- Gives a scope's vectors a partition of their own. The index is built before anything is locked; then the shared
--- partition is locked for the moment in which the rows move. The caller writes the scope into memory_large_scope.
+-- Gives a scope's vectors a partition of their own. Copied and indexed before anybody is locked out; then the space is
+-- locked for the moment in which the rows move. It must be the space: who waits for the shared partition alone has
+-- already made up its mind which partitions there are, and would pass over the new one. Raises lock_not_available when
+-- the space is not free for half a second in any of ten tries. The caller writes the scope into memory_large_scope.
 CREATE FUNCTION enlarge_memory_scope(in_space smallint, large_scope integer) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET maintenance_work_mem = '256MB'
+SET lock_timeout = '5s' AS $$
 DECLARE
+    space text := format('memory_embedding_%s', in_space);
     small text := format('memory_embedding_%s_small', in_space);
     own text := format('memory_embedding_%s_%s', in_space, large_scope);
     size integer := (SELECT dimensions FROM memory_space WHERE space_id = in_space);
-    copy text := format('INSERT INTO %I SELECT * FROM %I s WHERE scope_id = %s AND NOT EXISTS'
-        ' (SELECT 1 FROM %I o WHERE o.item = s.item AND o.part = s.part)', own, small, large_scope, own);
+    same text := 'o.space_id = s.space_id AND o.scope_id = s.scope_id AND o.item = s.item AND o.part = s.part';
+    copy text := format('INSERT INTO %I SELECT * FROM %I s WHERE s.scope_id = %s AND NOT EXISTS'
+        ' (SELECT 1 FROM %I o WHERE %s)', own, small, large_scope, own, same);
+    forget text := format('DELETE FROM %I o WHERE NOT EXISTS (SELECT 1 FROM %I s WHERE %s AND s.embedding = o.embedding)',
+        own, small, same);
 BEGIN
-    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING STORAGE)', own, small);
-    EXECUTE format('CREATE INDEX ON %I (item, part)', own);
+    -- One at a time, and no vacuum, which would hold the last step up.
+    EXECUTE format('LOCK TABLE %I IN SHARE UPDATE EXCLUSIVE MODE', small);
+    EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING STORAGE, PRIMARY KEY (space_id, scope_id, item, part),'
+        ' CHECK (space_id = %s), CHECK (scope_id = %s))', own, small, in_space, large_scope);
     EXECUTE copy;
+    EXECUTE format('CREATE INDEX ON %I (item)', own);
     EXECUTE format('CREATE INDEX ON %I USING hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops)', own, size);
-    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', small);
+    EXECUTE format('ANALYZE %I', own);
+    EXECUTE forget; -- what has happened meanwhile, so that little is left for the last step
     EXECUTE copy;
-    EXECUTE format('DELETE FROM %I o WHERE NOT EXISTS (SELECT 1 FROM %I s WHERE s.scope_id = %s AND s.item = o.item'
-        ' AND s.part = o.part)', own, small, large_scope);
+    PERFORM set_config('lock_timeout', '500ms', true);
+    FOR try IN 1..10 LOOP
+        BEGIN
+            EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', space);
+            EXIT;
+        EXCEPTION WHEN lock_not_available THEN
+            IF try = 10 THEN
+                RAISE;
+            END IF;
+            PERFORM pg_sleep(random());
+        END;
+    END LOOP;
+    EXECUTE forget;
+    EXECUTE copy;
     EXECUTE format('DELETE FROM %I WHERE scope_id = %s', small, large_scope);
-    EXECUTE format('ALTER TABLE memory_embedding_%s ATTACH PARTITION %I FOR VALUES IN (%s)', in_space, own, large_scope);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES IN (%s)', space, own, large_scope);
 END $$;
 
 REVOKE ALL ON FUNCTION add_memory_space, drop_memory_space, enlarge_memory_scope FROM PUBLIC;

@@ -45,8 +45,8 @@ class Embedder(Protocol):
     def cosines(self) -> tuple[float, float]:
         """The cosine of texts that have nothing to do with each other, and of a question with its perfect answer."""
 
-    async def dimensions(self) -> int:
-        """Numbers in a vector."""
+    async def dimensions(self, microdao_id: str = "") -> int:
+        """Numbers in a vector, as the model makes them now. ``microdao_id`` pays, if the model costs anything."""
 
     async def prepare(self) -> None:
         """Build what loading needs, if it is missing."""
@@ -59,14 +59,16 @@ class Embedder(Protocol):
 
 
 class LocalEmbedder:
-    """A model in this process, asked in a thread."""
+    """A model in this process, asked in a thread, for so many texts at once that others get their turn."""
+
+    _BATCH = 32
 
     def __init__(self, model: LocalModel) -> None:
         self._model = model
         self.model = model.name
         self.cosines = model.cosines
 
-    async def dimensions(self) -> int:
+    async def dimensions(self, microdao_id: str = "") -> int:
         """Numbers in a vector."""
         return self._model.dimensions
 
@@ -80,4 +82,5 @@ class LocalEmbedder:
 
     async def embed(self, texts: Sequence[str], purpose: Purpose, microdao_id: str) -> list[Vector]:
         """One vector per text, in order."""
-        return await asyncio.to_thread(self._model.embed, texts, purpose)
+        batches = [texts[start : start + self._BATCH] for start in range(0, len(texts), self._BATCH)]
+        return [one for batch in batches for one in await asyncio.to_thread(self._model.embed, batch, purpose)]

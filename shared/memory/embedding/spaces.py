@@ -1,15 +1,22 @@
 """The embedding spaces: one table partition per model, of which one is searched and one may be filling beside it."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from shared.db.database import Database
 from shared.errors import Unavailable
 from shared.memory import store_spaces
-from shared.memory.embedding.port import Embedder
+from shared.memory.embedding.caches import RecentVectors
+from shared.memory.embedding.embedders import Embedders
+from shared.memory.embedding.port import Embedder, Purpose, Vector
+from shared.observability import Log
 
 _REMEMBERED_S = 5.0
 """How long a process may search a space after another one was activated; retired spaces are kept far longer."""
+
+_log = Log("memory")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,45 +26,77 @@ class Space:
     id: int
     dimensions: int
     embedder: Embedder
+    state: Literal["active", "filling"] = "active"
+
+    async def embed(self, texts: Sequence[str], purpose: Purpose, microdao_id: str) -> list[Vector]:
+        """One vector per text. Raises as the embedder does, or Unavailable when its vectors have another length now."""
+        return [self._checked(one) for one in await self.embedder.embed(texts, purpose, microdao_id)]
+
+    async def embed_query(self, recent: RecentVectors, text: str, microdao_id: str) -> Vector:
+        """The vector of a question, remembered or new. Raises as :meth:`embed`."""
+        return self._checked(await recent.embed(self.embedder, self.dimensions, text, "query", microdao_id))
+
+    def _checked(self, vector: Vector) -> Vector:
+        if len(vector) != self.dimensions:
+            raise Unavailable(
+                f"the model {self.embedder.model!r} now makes vectors of {len(vector)} numbers, those in memory have"
+                f" {self.dimensions}: an operator must reindex the memory (POST /admin/memory/reindex)"
+            )
+        return vector
 
 
 class Spaces:
-    """Which spaces there are. ``default`` embeds for the first one; ``others`` are known by their model's name."""
+    """Which spaces there are, as this process can use them."""
 
-    def __init__(self, database: Database, default: Embedder, others: tuple[Embedder, ...] = ()) -> None:
+    def __init__(self, database: Database, embedders: Embedders) -> None:
         self._database = database
-        self._default = default
-        self._embedders = {one.model: one for one in (*others, default)}
-        self._known: dict[str, Space] = {}
+        self.embedders = embedders
+        self.recent = RecentVectors()
+        self._known: list[Space] = []
         self._read_at = 0.0
 
     async def active(self) -> Space:
         """The space that queries search. Raises Unavailable when this process lacks its model."""
-        return (await self._spaces())["active"]
+        for space in await self._spaces():
+            if space.state == "active":
+                return space
+        raise Unavailable("memories are embedded with a model that is not configured here")
 
     async def written(self) -> list[Space]:
-        """The spaces that every item must be in: the active one and the one that is filling, if any."""
-        return list((await self._spaces()).values())
+        """The spaces that every item should be in: the active one first, and the one that is filling, if any.
 
-    async def _spaces(self) -> dict[str, Space]:
-        if time.monotonic() - self._read_at > _REMEMBERED_S:
+        Raises Unavailable when this process lacks the active one's model.
+        """
+        return [await self.active(), *(one for one in await self._spaces() if one.state == "filling")]
+
+    def reread(self) -> None:
+        """Forget which spaces there are: something has changed."""
+        self._read_at = 0.0
+
+    async def _spaces(self) -> list[Space]:
+        if not self._known or time.monotonic() - self._read_at > _REMEMBERED_S:
             self._known = await self._read()
             self._read_at = time.monotonic()
         return self._known
 
-    async def _read(self) -> dict[str, Space]:
+    async def _read(self) -> list[Space]:
         rows = await self._database.run(store_spaces.LIVE)
         if not rows:
             await self._make_first()
             rows = await self._database.run(store_spaces.LIVE)
-        return {row["state"]: Space(row["space_id"], row["dimensions"], self._embedder(row["model"])) for row in rows}
+        usable = []
+        for row in rows:
+            if embedder := self.embedders.find(row["model"]):
+                usable.append(Space(row["space_id"], row["dimensions"], embedder, row["state"]))
+            else:
+                _log.warning(
+                    "memories have a model that is not configured here", model=row["model"], state=row["state"]
+                )
+        return usable
 
     async def _make_first(self) -> None:
-        dimensions = await self._default.dimensions()
+        """The local model's: it is at hand whatever a provider does, and another one takes over when it is filled."""
+        local = self.embedders.local
+        dimensions = await local.dimensions()
         async with self._database.system() as connection:
-            await store_spaces.make_first(connection, self._default.model, dimensions)
-
-    def _embedder(self, model: str) -> Embedder:
-        if model not in self._embedders:
-            raise Unavailable(f"memories are embedded with {model!r}, which is not configured here")
-        return self._embedders[model]
+            await store_spaces.make_first(connection, local.model, dimensions)

@@ -6,15 +6,16 @@ from typing import Any
 
 from shared.clock import utc_now
 from shared.db.database import Connection, Database, Row
-from shared.errors import NotFound
+from shared.errors import ApiError, NotFound
 from shared.memory import store_search
 from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
-from shared.memory.model import MemoryQuery, Recollection, ScopeRef, Turn
+from shared.memory.model import MemoryQuery, Recollection, ScopeRef, SearchMode, Turn
 from shared.memory.search.folding import fold
 from shared.memory.search.fusion import Candidate, Neighbour, Question, Ranked, rank
 from shared.memory.search.sizes import ScopeSizes
 from shared.memory.search.terms import query_terms
+from shared.observability import Log
 
 _DEPTH = 100  # candidates of each arm
 _PARTS = 8  # the most vectors an item has
@@ -23,6 +24,8 @@ _SPARE = 2  # so many times k are looked at for repetitions
 _FOLDED_CHARACTERS = 1000
 _MISS_BELOW = 0.35
 """A query whose best answer scores less counts as a miss."""
+
+_log = Log("memory")
 
 
 class Searcher:
@@ -40,16 +43,23 @@ class Searcher:
         async with self._database.agent(query.microdao_id, query.agent_id) as connection:
             plan = await self._plan(connection, query, space, vector)
             found = await store_search.find_candidates(connection, plan)
+            mode: SearchMode = "lexical" if vector is None else query.mode
             marks = space.embedder.cosines
             question = Question(text=query.query, asked_at=utc_now(), idf=found.idf, cosines=marks)
-            ranked = rank(_candidates(found), question, query.k, query.mode, explain=query.explain)
+            ranked = rank(_candidates(found), question, query.k, mode, explain=query.explain)
             return await _answers(connection, query, ranked)
 
     async def _embed(self, space: Space, query: MemoryQuery) -> Vector | None:
+        """None when the question is to be answered by words alone: also when no model can be paid or reached."""
         if query.mode == "lexical":
             return None
-        (vector,) = await space.embedder.embed([query.query], "query", query.microdao_id)
-        return vector
+        try:
+            return await space.embed_query(self._spaces.recent, query.query, query.microdao_id)
+        except ApiError as error:
+            if query.mode == "vector":
+                raise
+            _log.warning("a question is answered by its words only", microdao_id=query.microdao_id, code=error.code)
+            return None
 
     async def _plan(
         self, connection: Connection, query: MemoryQuery, space: Space, vector: Vector | None
