@@ -116,6 +116,7 @@ def _new_row(item: NewMemory) -> dict[str, Any]:
     return {
         **asdict(item),
         "id": derived_id("mem", item.microdao_id, item.agent_id, item.tier, item.session_id or "", digest.hex()),
+        "importance": round(item.importance, 6),  # the column's precision; less than it can hold would be a fault
         "content": canonical.decode(),
         "content_hash": digest,
         "text": compose_text(item.content),
