@@ -118,14 +118,17 @@ class Outbox:
 
     async def _run_relay(self) -> None:
         clock = asyncio.get_running_loop().time
-        while not self._closing:
+        while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(self._due_at if self._due_at < math.inf else None):
                     await self._wake.wait()
             self._wake.clear()
-            if self._closing or self._due_at <= clock():
+            is_last = self._closing
+            if is_last or self._due_at <= clock():
                 self._due_at = math.inf
                 await self._flush_safely()
+            if is_last:
+                return
 
     async def _flush_safely(self) -> None:
         try:

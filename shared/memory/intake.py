@@ -105,7 +105,7 @@ def item_row(item: NewMemory, **more: Any) -> dict[str, Any]:
         "session_id": item.session_id,
         "document_id": None,
         "position": None,
-        "importance": item.importance,
+        "importance": round(item.importance, 6),  # the column's precision; less than it can hold would be a fault
         "occurred_at": moment,
         "expires_at": item.expires_at,
         "words": sum(terms.values()),

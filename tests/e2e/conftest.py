@@ -90,6 +90,7 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        kept["PYTHONPATH"] = str(ROOT)  # this checkout's code, wherever the environment was installed from
         own = {
             "DAARION_HOME": str(self.home),
             "PORT": str(self.port),

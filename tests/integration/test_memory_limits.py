@@ -50,6 +50,13 @@ async def test_moments_that_no_date_can_hold_are_not_asked_for(memory, microdao,
     assert refused.value.param == name
 
 
+async def test_an_importance_too_small_for_the_column_is_none(memory, database: Database, microdao):
+    stored = await memory.store(new(microdao, importance=2.7e-240))
+    async with database.tenant(microdao) as connection:
+        row = await fetch_one(connection, "SELECT importance FROM memory_item WHERE id = %s", (stored.id,))
+    assert row == {"importance": 0.0}
+
+
 async def indexed(memory: Memory, database: Database, microdao: str, item: NewMemory) -> None:
     await memory.store(item)
     await memories.index_all(memory, database, microdao)
