@@ -16,10 +16,10 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check format bench-startup bench-gateway reset lock
+.PHONY: help run test soak check format bench-startup bench-gateway bench-memory bench-memory-scale reset lock
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@echo "Making $(VENV)"
@@ -70,6 +70,13 @@ bench/.litellm/ready:
 
 bench-gateway: $(VENV)/.dev bench/.litellm/ready ## Measure the gateway beside LiteLLM's proxy
 	@$(BIN)/python -m bench.gateway --litellm bench/.litellm/bin/python
+
+bench-memory: $(VENV)/.dev ## Measure what memory finds (LoCoMo, Ukrainian, Russian)
+	@$(BIN)/python -m bench.memory.quality
+
+bench-memory-scale: ITEMS ?= 100000,1000000
+bench-memory-scale: $(VENV)/.dev ## Measure memory among 100,000 and a million items
+	@$(BIN)/python -m bench.memory.scale --items $(ITEMS)
 
 reset: ## Delete the data folder (DAARION_HOME)
 	@if [ -x $(BIN)/daarion ]; then $(BIN)/daarion reset; else rm -rf "$${DAARION_HOME:-.daarion}"; fi

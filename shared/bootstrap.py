@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from shared.agents.runtime import AgentRuntime
-    from shared.llm.experiments import Experiments
+    from shared.llm.answers.idempotency import IdempotentRequests
+    from shared.llm.answers.response_cache import ResponseCache
+    from shared.llm.experiments.experiments import Experiments
     from shared.llm.gateway import Gateway
-    from shared.llm.idempotency import IdempotentRequests
-    from shared.llm.limits import Limits
-    from shared.llm.pricing import PriceTable
-    from shared.llm.response_cache import ResponseCache
+    from shared.llm.money.limits import Limits
+    from shared.llm.money.pricing import PriceTable
     from shared.memory.embedding.port import Vector
     from shared.memory.memory import Memory
     from shared.policy.keys import Keys
@@ -104,35 +104,35 @@ class Services:
     @cached_property
     def prices(self) -> "PriceTable":
         """What models cost."""
-        from shared.llm.pricing import load_price_table
+        from shared.llm.money.pricing import load_price_table
 
         return load_price_table(self.settings.prices_file)
 
     @cached_property
     def limits(self) -> "Limits":
         """Rate limits and budgets."""
-        from shared.llm.limits import Limits
+        from shared.llm.money.limits import Limits
 
         return Limits(self.database)
 
     @cached_property
     def experiments(self) -> "Experiments":
         """Prompt experiments."""
-        from shared.llm.experiments import Experiments
+        from shared.llm.experiments.experiments import Experiments
 
         return Experiments(self.database)
 
     @cached_property
     def response_cache(self) -> "ResponseCache":
         """Answers kept on request."""
-        from shared.llm.response_cache import ResponseCache
+        from shared.llm.answers.response_cache import ResponseCache
 
         return ResponseCache(self.database)
 
     @cached_property
     def idempotency(self) -> "IdempotentRequests":
         """Requests with an idempotency key."""
-        from shared.llm.idempotency import IdempotentRequests
+        from shared.llm.answers.idempotency import IdempotentRequests
 
         return IdempotentRequests(self.database)
 
@@ -141,7 +141,7 @@ class Services:
         """What agents remember."""
         from shared.memory.memory import open_memory
 
-        return open_memory(self.settings, self.database, self.outbox)
+        return open_memory(self.settings, self.database, self.outbox, lambda: self.gateway)
 
     @cached_property
     def toolbox(self) -> "Toolbox":

@@ -9,6 +9,7 @@ import pytest
 from localstack.postgres import EmbeddedPostgres
 from shared.db.database import Database
 from shared.ids import new_id
+from shared.memory.embedding.e5 import MultilingualE5
 from shared.settings import Settings, current_settings
 
 # No test may reach a paid provider, whatever the developer's shell holds.
@@ -43,6 +44,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="session")
+def models(session_folder: Path) -> Path:
+    """The folder of the embedding model, built once for all tests of the session."""
+    folder = session_folder / "home" / "models"
+    MultilingualE5(folder).prepare()
+    return folder
 
 
 @pytest.fixture(scope="session")

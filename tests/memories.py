@@ -45,3 +45,19 @@ async def embedded(database: Database, microdao: str) -> list[str]:
             connection, "SELECT i.id FROM memory_embedding e JOIN memory_item i ON i.number = e.item ORDER BY 1"
         )
     return [row["id"] for row in rows]
+
+
+async def age(database: Database, microdao: str, days: float, *ids: str) -> None:
+    """Let items (or a document with its chunks) have been stored so many days ago."""
+    async with database.tenant(microdao) as connection:
+        for table, column in (("memory_item", "id"), ("memory_item", "document_id"), ("memory_document", "id")):
+            await connection.execute(
+                f"UPDATE {table} SET created_at = now() - %s * interval '1 day' WHERE {column} = ANY(%s)",
+                (days, list(ids)),
+            )
+
+
+async def kept(database: Database, microdao: str) -> set[str]:
+    """The ids of all items that are there."""
+    async with database.tenant(microdao) as connection:
+        return {row["id"] for row in await fetch_all(connection, "SELECT id FROM memory_item")}

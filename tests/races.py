@@ -14,12 +14,12 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Database
 from shared.errors import ApiError
 from shared.ids import new_id
-from shared.llm.admission import Admission, WorstCase
 from shared.llm.caller import Caller
-from shared.llm.ledger import Ledger, LedgerEntry
-from shared.llm.limits import Limits, ScopeKey
-from shared.llm.orphans import settle_orphans
-from shared.llm.pricing import UnitPrices
+from shared.llm.money.admission import Admission, WorstCase
+from shared.llm.money.ledger import Ledger, LedgerEntry
+from shared.llm.money.limits import Limits, ScopeKey
+from shared.llm.money.orphans import settle_orphans
+from shared.llm.money.pricing import UnitPrices
 from shared.wire.chat import new_usage
 
 PROCESSES = 4

@@ -127,6 +127,10 @@ def ours(upstream_url: str, folder: Path) -> Iterator[Subject]:
     }
     try:
         subprocess.run([sys.executable, "-m", "bench.gateway.seed"], env=os.environ | environment, check=True, cwd=ROOT)
+        models = [sys.executable, "-m", "shared.memory.embedding.e5", str(folder / "home" / "models")]
+        subprocess.run(
+            models, check=True, cwd=ROOT, stderr=subprocess.DEVNULL
+        )  # as the container image does, so that no start builds it
         with _running([sys.executable, *_uvicorn("functions.chat.app:app", port)], environment) as process:
             target = Target(f"http://127.0.0.1:{port}/v1", OUR_KEY, MODEL)
             subject = Subject("DAARION, everything on", target, process, beside=[postgres.process.pid])

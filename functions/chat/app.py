@@ -48,9 +48,9 @@ async def _lifespan(api: FastAPI) -> AsyncIterator[None]:
     if not api.state.services.settings.inline_outbox:  # a server that stays does not make its first callers wait
         api.state.areas.complete()
     # The first start builds the embedding model; nobody should wait for that in the first conversation.
-    warming = asyncio.create_task(api.state.services.memory.warm())
+    preparing = asyncio.create_task(api.state.services.memory.prepare())
     yield
-    warming.cancel()
+    preparing.cancel()
     await api.state.services.close()
 
 

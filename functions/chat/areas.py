@@ -8,9 +8,10 @@ from collections.abc import MutableMapping
 from importlib import import_module
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from functions.chat import routes_health, routes_openai
+from functions.chat.model_route import ModelRoute
 
 _FIRST: Final = (routes_openai, routes_health)
 _FIRST_PATHS: Final = ("/v1/", "/healthz", "/readyz")
@@ -19,6 +20,8 @@ _LATER: Final = (
     "routes_memory",
     "routes_documents",
     "routes_channels",
+    "routes_sharing",
+    "routes_retention",
     "routes_snapshots",
     "routes_analytics",
     "routes_tools",
@@ -32,23 +35,37 @@ _LATER: Final = (
 
 
 class Areas:
-    """ASGI middleware that completes the API before the first request that is not for the first areas."""
+    """ASGI middleware that completes the API before the first request that is not for the first areas.
+
+    What calls a model goes straight to its route.
+    """
 
     def __init__(self, api: FastAPI) -> None:
         self._api = api
         self._is_complete = False
+        self._model_routes: dict[str, ModelRoute] = {}
         for area in _FIRST:
-            api.include_router(area.router)
+            self._include(area.router)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """The ASGI entry point."""
         if scope["type"] == "http" and not scope["path"].startswith(_FIRST_PATHS):
             self.complete()
-        await self._api(scope, receive, send)
+        route = self._model_routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if route is None:
+            await self._api(scope, receive, send)
+            return
+        scope["app"], scope["route"] = self._api, route
+        await route.answer(scope, receive, send)
 
     def complete(self) -> None:
         """Import and include the areas that are not yet there."""
         if not self._is_complete:
             self._is_complete = True
             for name in _LATER:
-                self._api.include_router(import_module(f"functions.chat.{name}").router)
+                self._include(import_module(f"functions.chat.{name}").router)
+
+    def _include(self, router: APIRouter) -> None:
+        self._api.include_router(router)
+        found = [route for route in router.routes if isinstance(route, ModelRoute) and route.calls_model]
+        self._model_routes |= {route.path: route for route in found}

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
@@ -19,6 +19,7 @@ from shared.settings import Settings
 from shared.wire import sse
 from shared.wire.error_body import openai_error
 
+_MOST_WAITING_BYTES: Final = 65_536
 _log = Log("api")
 
 
@@ -39,7 +40,7 @@ def pacing(settings: Settings) -> Pacing:
 
 
 class EventStream(Response):
-    """Sends encoded events. ``headers`` is read when the response starts: what makes the events may fill it in."""
+    """Sends encoded events. ``headers`` is read at the first event: what makes the events may fill it in until then."""
 
     def __init__(
         self, events: AsyncGenerator[bytes, None], headers: Mapping[str, str], pacing: Pacing | None = None
@@ -51,81 +52,125 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the events end or the client is gone; either way the generator is closed."""
-        speaker = asyncio.create_task(self._speak(_Line(send, self._extra_headers)))
+        line = _Line(send, self._extra_headers, self._pacing)
+        speaker = asyncio.create_task(self._speak(line))
+        carrier = asyncio.create_task(line.carry())
         listener = asyncio.create_task(_until_gone(receive))
+        everyone = (speaker, carrier, listener)
         try:
-            await asyncio.wait({speaker, listener}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({carrier, listener}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            listener.cancel()
-            finished = speaker.done()
-            speaker.cancel()
-            outcome = (await asyncio.gather(speaker, listener, return_exceptions=True))[0]
-        if finished and isinstance(outcome, Exception):
-            raise outcome
+            finished = [task for task in (speaker, carrier) if task.done()]
+            for task in everyone:
+                task.cancel()
+            await asyncio.gather(*everyone, return_exceptions=True)
+        for task in finished:
+            task.result()
 
     async def _speak(self, line: "_Line") -> None:
-        pinger = asyncio.create_task(_ping(line, self._pacing))
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
                     await line.say(event)
-        except ApiError as error:
-            if not line.is_open:
+        except BaseException as error:
+            if not line.is_open or not isinstance(error, Exception):
+                line.drop()
                 raise
-            await line.say(sse.encode(openai_error(error)))
-        except Exception:
-            if not line.is_open:
-                raise
-            _log.exception("stream failed")
-            await line.say(sse.encode(openai_error(Internal("The answer broke off on our side."))))
-        finally:
-            pinger.cancel()
-        await line.close()
+            await line.say(sse.encode(openai_error(_told(error))))
+        line.close()
 
 
 class _Line:
-    """The response as it goes out. It opens with the first thing that is said."""
+    """The response as it goes out. It opens with the first thing that is said.
 
-    def __init__(self, send: Send, headers: Mapping[str, str]) -> None:
+    What is said at one go leaves in one piece: sending each event alone was a quarter of a stream's CPU time.
+    """
+
+    def __init__(self, send: Send, headers: Mapping[str, str], pacing: Pacing) -> None:
         self._send = send
         self._headers = headers
-        self._one_at_a_time = asyncio.Lock()
-        self.is_open = False
-        self.spoke_at = asyncio.get_running_loop().time()
+        self._pacing = pacing
+        self._waiting = bytearray()
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._raw_headers: list[tuple[bytes, bytes]] = []
+        self._is_closed = self._is_dropped = self._has_begun = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything was said."""
+        return bool(self._raw_headers)
 
     async def say(self, body: bytes) -> None:
-        """Send bytes."""
-        async with self._one_at_a_time:
-            if not self.is_open:
-                self.is_open = True
-                headers = {**sse.HEADERS, **self._headers}
-                raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-                await self._send({"type": "http.response.start", "status": 200, "headers": raw})
-            self.spoke_at = asyncio.get_running_loop().time()
-            await _send_body(self._send, body)
+        """Send bytes soon; waits while too many have not left."""
+        self._add(body)
+        while len(self._waiting) > _MOST_WAITING_BYTES:
+            self._room.clear()
+            await self._room.wait()
 
-    async def close(self) -> None:
-        """End the response."""
+    def close(self) -> None:
+        """All was said."""
         if not self.is_open:
-            await self.say(b"")
+            self._open()
+        self._is_closed = True
+        self._news.set()
+
+    def drop(self) -> None:
+        """Nothing more will be said, not even that it is the end."""
+        self._is_dropped = True
+        self._news.set()
+
+    async def carry(self) -> None:
+        """Send what is said until the line is closed, and a comment after each silence that lasts too long."""
+        while not self._is_closed or self._waiting:
+            if not await self._hear():
+                self._add(sse.PING)
+            if self._is_dropped:
+                return
+            await self._pass_on()
+        await self._begin()
         await self._send({"type": "http.response.body", "body": b""})
 
+    async def _hear(self) -> bool:
+        """Wait for news; False after too long a silence. Without pings an idle stream is not opened early either."""
+        patience_s = self._pacing.ping_s if self.is_open else self._pacing.hold_s
+        try:
+            async with asyncio.timeout(patience_s if self._pacing.ping_s else None):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
 
-async def _ping(line: _Line, pacing: Pacing) -> None:
-    """A comment after each silence that lasts too long. Without pings an idle stream is not opened early either."""
-    if not pacing.ping_s:
-        return
-    loop = asyncio.get_running_loop()
-    while True:
-        wait_s = line.spoke_at + (pacing.ping_s if line.is_open else pacing.hold_s) - loop.time()
-        if wait_s <= 0:
-            await line.say(sse.PING)
-        else:
-            await asyncio.sleep(wait_s)
+    async def _pass_on(self) -> None:
+        self._news.clear()
+        body, self._waiting = bytes(self._waiting), bytearray()
+        self._room.set()
+        if body:
+            await self._begin()
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._raw_headers})
+
+    def _add(self, body: bytes) -> None:
+        if not self.is_open:
+            self._open()
+        self._waiting += body
+        self._news.set()
+
+    def _open(self) -> None:
+        headers = {**sse.HEADERS, **self._headers}
+        self._raw_headers = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
 
 
-async def _send_body(send: Any, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+def _told(error: Exception) -> ApiError:
+    """What a client is told of an error in mid-stream; a fault of ours is logged."""
+    if isinstance(error, ApiError):
+        return error
+    _log.exception("stream failed")
+    return Internal("The answer broke off on our side.")
 
 
 async def _until_gone(receive: Receive) -> None:

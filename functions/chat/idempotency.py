@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from functions.chat.bodies import JsonRoute
 from shared.errors import ApiError, InvalidRequest
-from shared.llm.idempotency import LEASE_S, IdempotentRequests, RequestKey, StoredAnswer
+from shared.llm.answers.idempotency import LEASE_S, IdempotentRequests, RequestKey, StoredAnswer
 from shared.observability import Log
 from shared.policy.principal import Principal
 from shared.wire import sse
@@ -47,9 +47,13 @@ class IdempotentRoute(JsonRoute):
             options["openapi_extra"] = {**extra, "parameters": [*extra.get("parameters", []), _PARAMETER]}
         super().__init__(path, endpoint, **options)
 
+    def handler(self) -> Handle:
+        """What answers a request that has no such header."""
+        return super().get_route_handler()
+
     def get_route_handler(self) -> Handle:
         """FastAPI's hook."""
-        handle = super().get_route_handler()
+        handle = self.handler()
 
         async def once(request: Request) -> Response:
             given = request.headers.get(HEADER)

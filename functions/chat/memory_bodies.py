@@ -4,18 +4,33 @@ import base64
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+from fastapi import Query
 from pydantic import Field
 
 from functions.chat.dependencies import permit, within
-from functions.chat.schemas import Body
+from functions.chat.schemas import Body, View
 from shared.errors import InvalidRequest
 from shared.memory.model import ScopeKind, ScopeRef, Tier
 from shared.policy.principal import Principal
 
-__all__ = ["AgentBody", "Identifier", "ScopeBody", "Tier", "acting", "read_cursor", "scope_ref", "write_cursor"]
+__all__ = [
+    "AgentBody",
+    "ForAll",
+    "Identifier",
+    "ScopeBody",
+    "ScopeView",
+    "Tier",
+    "acting",
+    "read_cursor",
+    "scope_ref",
+    "write_cursor",
+]
 
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
 Source = Annotated[str, Field(max_length=1000)]
+ForAll = Annotated[
+    Literal["microdao"] | None, Query(description="What is the whole microDAO's; takes the right to share memory")
+]
 MemoryAction = Literal["memory.read", "memory.write", "memory.share"]
 
 
@@ -27,10 +42,24 @@ class AgentBody(Body):
 
 
 class ScopeBody(AgentBody):
-    """Where in it: the agent's own memory, that of one of its teams (``team_id``), or the whole microDAO's."""
+    """Where in it: the agent's own memory, or what ``owner_agent_id`` shares with it; a team's (``team_id``) that it
+    belongs to or that is shared with it; or the whole microDAO's, which takes the right to share memory."""
 
     scope: ScopeKind = "agent"
+    owner_agent_id: Identifier | None = None
     team_id: Identifier | None = None
+
+    @property
+    def for_all(self) -> bool:
+        """Into the microDAO's own memory."""
+        return self.scope == "microdao"
+
+
+class ScopeView(View):
+    """Whose memory it is."""
+
+    kind: ScopeKind
+    name: str
 
 
 def acting(principal: Principal, body: AgentBody, action: MemoryAction = "memory.read") -> Principal:
@@ -41,12 +70,17 @@ def acting(principal: Principal, body: AgentBody, action: MemoryAction = "memory
 
 
 def scope_ref(principal: Principal, body: ScopeBody) -> ScopeRef:
-    """The scope that a body names. Raises InvalidRequest for a team without its id."""
-    if body.scope == "team":
-        if body.team_id is None:
-            raise InvalidRequest("team_id must name the team", param="team_id")
-        return ScopeRef("team", body.team_id)
-    return ScopeRef("agent", body.agent_id) if body.scope == "agent" else ScopeRef("microdao", principal.microdao_id)
+    """The scope that a body names. Raises InvalidRequest, or Unauthorized for the microDAO's when not permitted."""
+    if body.owner_agent_id is not None and body.scope != "agent":
+        raise InvalidRequest("owner_agent_id goes with scope agent", param="owner_agent_id")
+    if body.scope == "microdao":
+        permit(principal, "memory.share")
+        return ScopeRef("microdao", principal.microdao_id)
+    if body.scope == "agent":
+        return ScopeRef("agent", body.owner_agent_id or body.agent_id)
+    if body.team_id is None:
+        raise InvalidRequest("team_id must name the team", param="team_id")
+    return ScopeRef("team", body.team_id)
 
 
 def write_cursor(row: dict[str, Any]) -> str:

@@ -1,9 +1,11 @@
 """Answers of raw models as responses: the body or the stream, with the headers that tell how it came about."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+import orjson
 from fastapi import Depends, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from functions.chat.completions import model_events
 from functions.chat.event_stream import EventStream, pacing
@@ -12,12 +14,16 @@ from shared.llm.caller import Caller, CallReport, ClientHints
 from shared.wire.chat import ChatRequest
 
 
-async def _client_hints(request: Request) -> ClientHints:
+def client_hints(headers: Mapping[str, str]) -> ClientHints:
     """From the headers that OpenAI's clients send (openai-python, ``_base_client.py``); nonsense counts as silence."""
     return ClientHints(
-        patience_s=_number(request.headers.get("x-stainless-read-timeout")),
-        is_retry=bool(_number(request.headers.get("x-stainless-retry-count"))),
+        patience_s=_number(headers.get("x-stainless-read-timeout")),
+        is_retry=bool(_number(headers.get("x-stainless-retry-count"))),
     )
+
+
+async def _client_hints(request: Request) -> ClientHints:
+    return client_hints(request.headers)
 
 
 ClientHintsDep = Annotated[ClientHints, Depends(_client_hints)]
@@ -32,7 +38,12 @@ async def answer_by_model(services: Services, request: ChatRequest, caller: Call
         events = model_events(chunks, include_usage=include_usage)
         return EventStream(events, report.headers, pacing(services.settings))
     body = await services.gateway.complete(request, caller, hints=hints, report=report)
-    return JSONResponse(body, headers=report.headers)
+    return json_response(body, report.headers)
+
+
+def json_response(body: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    """A successful answer."""
+    return Response(orjson.dumps(body), headers=headers, media_type="application/json")
 
 
 def _number(text: str | None) -> float | None:

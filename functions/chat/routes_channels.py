@@ -44,6 +44,11 @@ async def post_messages(
     principal = acting(principal, body, "memory.write")
     messages = [Message(**message.model_dump()) for message in body.messages]
     ids = await services.memory.channels.post(
-        principal.microdao_id, body.agent_id, channel_id, messages, scope_ref(principal, body)
+        principal.microdao_id,
+        body.agent_id,
+        channel_id,
+        messages,
+        scope_ref(principal, body),
+        by_admin=body.for_all,
     )
     return PostedView(ids=ids)

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
-from functions.chat.memory_bodies import ScopeBody, Source, acting, scope_ref
+from functions.chat.memory_bodies import ForAll, ScopeBody, Source, acting, scope_ref
 from functions.chat.schemas import ERRORS, Accepted, View
 from shared.errors import InvalidRequest
 from shared.memory.documents.documents import NewDocument
@@ -82,6 +82,7 @@ async def add_document(body: DocumentBody, services: ServicesDep, principal: Pri
                 title=body.title,
                 source=body.source,
                 scope=scope_ref(principal, body),
+                by_admin=body.for_all,
                 importance=body.importance,
                 occurred_at=body.occurred_at,
                 expires_at=body.expires_at,
@@ -126,11 +127,12 @@ async def delete_document(
     services: ServicesDep,
     principal: PrincipalDep,
     microdao_id: TenantQuery = None,
+    scope: ForAll = None,
 ) -> Accepted:
     """With all its chunks, their postings and embeddings."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.write", "Agent", agent_id)
-    await services.memory.documents.delete(principal.microdao_id, agent_id, document_id)
+    permit(principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
+    await services.memory.documents.delete(principal.microdao_id, agent_id, document_id, by_admin=scope is not None)
     return Accepted()
 
 

@@ -11,7 +11,7 @@ from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, Service
 from functions.chat.schemas import ERRORS, Accepted, Body, View
 from shared.bootstrap import Services
 from shared.errors import InvalidRequest
-from shared.llm.experiments import Experiment, Variant
+from shared.llm.experiments.experiments import Experiment, Variant
 from shared.policy.principal import Principal
 
 router = APIRouter(prefix="/admin/experiments", route_class=JsonRoute, responses=ERRORS, tags=["Administration"])

@@ -10,7 +10,7 @@ from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.schemas import ERRORS, Body, View
 from shared.errors import InvalidRequest, NotFound
-from shared.llm.limits import PLATFORM, Listing, Period, ScopeKey, ScopeKind
+from shared.llm.money.limits import PLATFORM, Listing, Period, ScopeKey, ScopeKind
 from shared.policy.principal import Principal
 
 router = APIRouter(prefix="/admin", route_class=JsonRoute, responses=ERRORS, tags=["Administration"])

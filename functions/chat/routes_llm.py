@@ -9,8 +9,8 @@ from pydantic import ConfigDict
 from starlette.responses import Response
 
 from functions.chat.dependencies import PrincipalDep, ServicesDep, permit, within
-from functions.chat.idempotency import IdempotentRoute
 from functions.chat.model_answers import ClientHintsDep, answer_by_model
+from functions.chat.model_route import ModelRoute
 from functions.chat.schemas import ERRORS, View
 from shared.bootstrap import Services
 from shared.clock import utc_now
@@ -19,7 +19,7 @@ from shared.llm.caller import Caller
 from shared.usage.report import GROUP_KEYS, GroupKey, UsageFilter, parse_period, usage_report
 from shared.wire.chat import ChatMetadata, ChatRequest
 
-router = APIRouter(prefix="/internal/llm", route_class=IdempotentRoute, responses=ERRORS, tags=["Gateway"])
+router = APIRouter(prefix="/internal/llm", route_class=ModelRoute, responses=ERRORS, tags=["Gateway"])
 Text = Annotated[str | None, Query(max_length=200)]
 
 

@@ -12,8 +12,10 @@ from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.memory_bodies import (
     AgentBody,
+    ForAll,
     Identifier,
     ScopeBody,
+    ScopeView,
     Source,
     acting,
     read_cursor,
@@ -95,13 +97,6 @@ class QueryBody(AgentBody):
     explain: bool = False
 
 
-class ScopeView(View):
-    """Whose memory it is."""
-
-    kind: ScopeKind
-    name: str
-
-
 class TurnView(View):
     """A neighbour in the conversation or document."""
 
@@ -167,7 +162,7 @@ class RecentView(View):
 
 
 class ItemView(PlacedView):
-    """A memory as it is stored."""
+    """A memory as it is stored. ``summary_id`` names the summary that is found in its place, if any."""
 
     agent_id: str
     author: str | None
@@ -176,6 +171,7 @@ class ItemView(PlacedView):
     failure: str | None
     expires_at: datetime | None
     created_at: datetime
+    summary_id: str | None
 
 
 class ItemPage(View):
@@ -226,6 +222,7 @@ async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep)
             tier=body.memory_type,
             content=body.content.model_dump(exclude_none=True),
             scope=scope_ref(principal, body),
+            by_admin=body.for_all,
             importance=body.importance,
             channel_id=body.channel_id,
             session_id=body.session_id,
@@ -327,11 +324,12 @@ async def forget(
     services: ServicesDep,
     principal: PrincipalDep,
     microdao_id: Annotated[str | None, Query(max_length=200)] = None,
+    scope: ForAll = None,
 ) -> Accepted:
-    """Really deleted, with its postings and embeddings."""
+    """Really deleted, with its postings and embeddings, and with a summary that was made of it."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.write", "Agent", agent_id)
-    await services.memory.forget(principal.microdao_id, agent_id, item_id)
+    permit(principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
+    await services.memory.forget(principal.microdao_id, agent_id, item_id, by_admin=scope is not None)
     return Accepted()
 
 
@@ -352,6 +350,7 @@ def _document(body: StoreBody, microdao_id: str, scope: Any) -> NewDocument:
         title=body.content.title,
         source=body.content.source,
         scope=scope,
+        by_admin=body.for_all,
         importance=body.importance,
         occurred_at=body.occurred_at,
         expires_at=body.expires_at,

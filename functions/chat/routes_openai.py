@@ -2,15 +2,14 @@
 
 from typing import Literal
 
-import orjson
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from functions.chat.completions import agent_completion, agent_events
 from functions.chat.dependencies import PrincipalDep, ServicesDep, permit, within
 from functions.chat.event_stream import EventStream, pacing
-from functions.chat.idempotency import IdempotentRoute
-from functions.chat.model_answers import ClientHintsDep, answer_by_model
+from functions.chat.model_answers import ClientHintsDep, answer_by_model, json_response
+from functions.chat.model_route import ModelRoute
 from functions.chat.schemas import OPENAI_ERRORS, View
 from shared.bootstrap import Services
 from shared.errors import ModelNotFound
@@ -19,7 +18,7 @@ from shared.policy.principal import Principal
 from shared.wire.chat import ChatMetadata, ChatRequest
 from shared.wire.embeddings import EmbeddingRequest
 
-router = APIRouter(prefix="/v1", route_class=IdempotentRoute, responses=OPENAI_ERRORS, tags=["OpenAI"])
+router = APIRouter(prefix="/v1", route_class=ModelRoute, responses=OPENAI_ERRORS, tags=["OpenAI"])
 SESSION_HEADER = "x-daarion-session"
 
 
@@ -72,7 +71,7 @@ class ModelList(View):
 async def create_completion(
     request: ChatRequest, services: ServicesDep, principal: PrincipalDep, hints: ClientHintsDep
 ) -> Response:
-    """``model`` is a blueprint code, ``auto``, a session id, or a logical model."""
+    """``model`` is a logical model, a blueprint code, ``auto``, or a session id."""
     principal = within(principal, (request.metadata or ChatMetadata()).microdao_id)
     session = await services.agents.open_session(principal, request)
     if session is None:
@@ -83,7 +82,7 @@ async def create_completion(
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
         events = agent_events(turn, session.id, include_usage=include_usage)
         return EventStream(events, headers, pacing(services.settings))
-    return JSONResponse(await agent_completion(turn), headers=headers)
+    return json_response(await agent_completion(turn), headers)
 
 
 @router.post("/embeddings", summary="Turn texts into vectors", response_model=EmbeddingList)
@@ -99,7 +98,7 @@ async def create_embeddings(
     caller = Caller(microdao_id=principal.microdao_id, key_id=principal.key_id, agent_id=metadata.agent_id)
     report = CallReport()
     body = await services.gateway.embed(request, caller, hints=hints, report=report)
-    return Response(orjson.dumps(body), headers=report.headers, media_type="application/json")
+    return json_response(body, report.headers)
 
 
 @router.get("/models", summary="List the models")
@@ -119,13 +118,14 @@ async def get_model(model_id: str, services: ServicesDep, principal: PrincipalDe
 
 async def _models(services: Services, principal: Principal) -> list[ModelView]:
     permit(principal, "model.list")
+    logical = [ModelView(id=model.id, created=0, owned_by="daarion") for model in services.gateway.models()]
+    taken = {model.id for model in logical}
     blueprints = await services.agents.blueprints(principal.microdao_id)
     own = [
         ModelView(id=row["code"], created=int(row["created_at"].timestamp()), owned_by=principal.microdao_id)
         for row in blueprints
-        if row["has_agent"]
+        if row["has_agent"] and row["code"] not in taken
     ]
-    logical = [ModelView(id=model.id, created=0, owned_by="daarion") for model in services.gateway.models()]
     return [*own, *logical]
 
 

@@ -1,4 +1,4 @@
-"""Makes stored memories findable by meaning, and on its schedule queues again what was left."""
+"""Makes stored memories findable by meaning; on its schedules queues again what was left, and keeps retention."""
 
 from shared.bootstrap import Services, open_services
 from shared.cloud.serve import Message, Payload, QueueFunction
@@ -7,6 +7,8 @@ from shared.observability import Log
 
 QUEUE = "memory"
 _SWEEP_AFTER_S = 60.0
+_MAINTAIN_FOR_S = 40.0
+"""Less than the function's time-out by a batch and the wait for a model that does not answer."""
 
 _log = Log("memory_indexer")
 
@@ -24,9 +26,14 @@ async def on_batch(services: Services, messages: list[Message]) -> set[str]:
 
 
 async def on_direct(services: Services, payload: Payload) -> Payload:
-    """``{"task": "sweep"}``; with ``"lost_queue": true`` (a queue that forgot its messages) nothing is waited for."""
+    """``{"task": "sweep"}``; with ``"lost_queue": true`` (a queue that forgot its messages) nothing is waited for.
+
+    ``{"task": "maintain"}`` prunes and consolidates as policies say; what it has no time for is the next call's.
+    """
+    if payload.get("task") == "maintain":
+        return await services.memory.retention.maintain(_MAINTAIN_FOR_S)
     if payload.get("task") != "sweep":
-        raise ValueError(f"unknown task {payload.get('task')!r}; memory_indexer knows: sweep")
+        raise ValueError(f"unknown task {payload.get('task')!r}; memory_indexer knows: sweep, maintain")
     age_s = 0.0 if payload.get("lost_queue") is True else _SWEEP_AFTER_S
     await services.memory.channels.index_history()
     await services.memory.sweep()

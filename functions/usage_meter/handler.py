@@ -3,7 +3,7 @@
 from shared.bootstrap import Services, open_services
 from shared.cloud.serve import Message, Payload, QueueFunction, each_message
 from shared.errors import Unavailable
-from shared.llm.orphans import settle_orphans
+from shared.llm.money.orphans import settle_orphans
 from shared.observability import Log
 
 QUEUE = "usage"

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from shared.llm.response_cache import MAX_TTL_S
-from shared.llm.sanitize_policy import MAX_PATTERNS, Mode, NamedPattern, SanitizePolicy, check_patterns
+from shared.llm.answers.response_cache import MAX_TTL_S
+from shared.llm.safety.policy import MAX_PATTERNS, Mode, NamedPattern, SanitizePolicy, check_patterns
 
 
 class LlmOptions(BaseModel):

@@ -29,6 +29,7 @@ class LoopInput:
     session: Session
     key_id: str
     memories: Sequence[str]
+    said: Sequence[str]
     tools: Sequence[Tool]
     client_tools: Sequence[ToolSpec]
     overrides: dict[str, Any]
@@ -84,7 +85,7 @@ class AgentLoop:
         specs = [*map(_tool_spec, self._tools.values()), *(spec.model_dump() for spec in self._work.client_tools)]
         body: dict[str, Any] = {
             "model": self._definition.model,
-            "messages": build_messages(self._definition.instructions, self._work.memories, history),
+            "messages": build_messages(self._definition.instructions, self._work.memories, history, self._work.said),
             "stream": True,
             **self._definition.llm.model_dump(exclude_none=True),
             **self._work.overrides,

@@ -4,21 +4,24 @@ from collections.abc import Sequence
 from typing import Any
 
 MEMORIES_HEADING = "Relevant memories:"
-_MEMORY_CHARACTERS = 600
+CHANNEL_HEADING = "Said lately in this channel:"
+LINE_CHARACTERS = 600
 
 
 def build_messages(
-    instructions: str, memories: Sequence[str], history: Sequence[dict[str, Any]]
+    instructions: str, memories: Sequence[str], history: Sequence[dict[str, Any]], said: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """One system message (instructions, then memories) before the history.
+    """One system message (instructions, then memories, then what was said in the channel) before the history.
 
-    Memories are quoted as data: one line each, so that recalled text cannot pose as a new section.
+    Both are quoted as data: one line each, so that recalled text cannot pose as a new section.
     """
-    parts = [instructions.strip()]
-    if memories:
-        lines = [f"- {' '.join(text.split())[:_MEMORY_CHARACTERS]}" for text in memories]
-        parts.append("\n".join([MEMORIES_HEADING, *lines]))
+    parts = [instructions.strip(), _quoted(MEMORIES_HEADING, memories), _quoted(CHANNEL_HEADING, said)]
     return [{"role": "system", "content": "\n\n".join(part for part in parts if part)}, *history]
+
+
+def _quoted(heading: str, texts: Sequence[str]) -> str:
+    lines = [f"- {' '.join(text.split())[:LINE_CHARACTERS]}" for text in texts]
+    return "\n".join([heading, *lines]) if lines else ""
 
 
 def text_of(message: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from shared.agents import seed, store
 from shared.agents.loop import AgentLoop, LoopInput
-from shared.agents.prompt import last_user_text, text_of
+from shared.agents.prompt import LINE_CHARACTERS, last_user_text, text_of
 from shared.agents.sessions import SESSION_PREFIX, Session, Sessions, lost
 from shared.agents.turn import MemoryUse, TurnEvent, TurnResult
 from shared.agents.turns import HEARTBEAT_S, Turns
@@ -14,7 +14,7 @@ from shared.db.database import Database, Row
 from shared.errors import ApiError
 from shared.llm.gateway import Gateway
 from shared.memory.memory import Memory
-from shared.memory.model import MemoryQuery, NewMemory
+from shared.memory.model import Filters, MemoryQuery, NewMemory, Recollection
 from shared.observability import Log, correlated
 from shared.policy.decision import Resource, authorize
 from shared.policy.principal import Principal
@@ -26,6 +26,8 @@ _log = Log("agents")
 _RECALLED = 5
 _RECALL_FLOOR = 0.25
 """Memories less alike than this are noise (cosine of the default embedder; unrelated sentences lie around 0.1)."""
+_CHANNEL_TOKENS = 1000
+_CHANNEL_MESSAGES = 50
 _OVERRIDES = ("max_tokens", "max_completion_tokens", "temperature", "top_p", "response_format", "stop", "seed")
 
 
@@ -49,8 +51,13 @@ class AgentRuntime:
         self._turns = Turns(self.sessions, heartbeat_s)
 
     async def open_session(self, principal: Principal, request: ChatRequest) -> Session | None:
-        """The session that answers this request; None when ``model`` is no agent's (a logical model, or unknown)."""
+        """The session that answers this request; None when ``model`` is no agent's (a logical model, or unknown).
+
+        A logical model goes before a blueprint of the same name, so that a call to it asks for no agent.
+        """
         metadata = request.metadata or ChatMetadata()
+        if not (metadata.session_id or metadata.agent_id) and self._gateway.knows(request.model):
+            return None
         messages = [message.model_dump(exclude_none=True) for message in request.messages]
         session_id = request.model if request.model.startswith(SESSION_PREFIX) else metadata.session_id
         if session_id:
@@ -123,12 +130,18 @@ class AgentRuntime:
     async def _prepare(
         self, principal: Principal, session: Session, request: ChatRequest, result: TurnResult
     ) -> AgentLoop:
-        memories, tools = await asyncio.gather(self._recall(session, result), self._offered(session))
+        channel_id = (request.metadata and request.metadata.channel_id) or session.channel_id
+        found, said, tools = await asyncio.gather(
+            self._recall(session), self._said(session, channel_id), self._offered(session)
+        )
+        memories = [one for one in found if one.id not in said]
+        result.memories = [MemoryUse(one.id, round(one.score, 4)) for one in memories]
         overrides = request.model_dump(include=set(_OVERRIDES), exclude_none=True)
         work = LoopInput(
             session=session,
             key_id=principal.key_id,
-            memories=memories,
+            memories=[one.text for one in memories],
+            said=list(said.values()),
             tools=tools,
             client_tools=request.tools or [],
             overrides=overrides,
@@ -140,7 +153,21 @@ class AgentRuntime:
         wanted = set(session.agent.definition.tools)
         return [tool for tool in granted if tool.name in wanted]
 
-    async def _recall(self, session: Session, result: TurnResult) -> list[str]:
+    async def _said(self, session: Session, channel_id: str | None) -> dict[str, str]:
+        """The newest messages of a channel that the agent may read, by their items' ids, oldest first."""
+        if not channel_id:
+            return {}
+        rows = await self._memory.channels.recent(
+            session.agent.microdao_id,
+            session.agent.agent_id,
+            Filters(tiers=("short_term",), channel_id=channel_id),
+            max_tokens=_CHANNEL_TOKENS,
+            limit=_CHANNEL_MESSAGES,
+            characters=LINE_CHARACTERS,
+        )
+        return {row["id"]: row["text"] for row in rows}
+
+    async def _recall(self, session: Session) -> list[Recollection]:
         question = last_user_text(session.history).strip()
         if not question:
             return []
@@ -153,9 +180,7 @@ class AgentRuntime:
                 with_content=False,
             )
         )
-        useful = [one for one in found if one.score >= _RECALL_FLOOR and one.session_id != session.id]
-        result.memories = [MemoryUse(one.id, round(one.score, 4)) for one in useful]
-        return [one.text for one in useful]
+        return [one for one in found if one.score >= _RECALL_FLOOR and one.session_id != session.id]
 
     async def _finish(self, session: Session, result: TurnResult, state: str) -> bool:
         """Write down how the turn ended; False when it lost its session, which then is not touched."""

@@ -6,7 +6,9 @@ finds its row gone.
 """
 
 import asyncio
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -17,7 +19,8 @@ from shared.ids import new_id
 from shared.observability import Log
 
 _BATCH = 100
-_GATHER_S = 0.005  # jobs committed at about the same time leave in one batch
+GATHER_S = 0.005
+"""Jobs committed at about the same time leave in one batch."""
 _MAX_RESEND_WAIT_S = 3600.0
 _log = Log("outbox")
 
@@ -59,10 +62,11 @@ class Outbox:
         self._inline = inline
         self._wake = asyncio.Event()
         self._closing = False
+        self._due_at = math.inf
         self._relay: asyncio.Task[None] | None = None
 
-    async def committed(self) -> None:
-        """Tell the outbox that jobs were committed. They leave at once, in the background.
+    async def committed(self, *, within_s: float = GATHER_S) -> None:
+        """Tell the outbox that jobs were committed. They leave in the background, within that time.
 
         With ``inline`` (on Lambda, where nothing runs after the answer) they have left when this returns.
         """
@@ -71,7 +75,10 @@ class Outbox:
             return
         if self._relay is None or self._relay.done():
             self._relay = asyncio.create_task(self._run_relay(), name="outbox-relay")
-        self._wake.set()
+        due_at = asyncio.get_running_loop().time() + within_s
+        if due_at < self._due_at:
+            self._due_at = due_at
+            self._wake.set()
 
     async def flush(self) -> int:
         """Send every unsent job; the number sent."""
@@ -110,11 +117,15 @@ class Outbox:
             await asyncio.gather(self._relay, return_exceptions=True)
 
     async def _run_relay(self) -> None:
+        clock = asyncio.get_running_loop().time
         while not self._closing:
-            await self._wake.wait()
-            await asyncio.sleep(_GATHER_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._due_at if self._due_at < math.inf else None):
+                    await self._wake.wait()
             self._wake.clear()
-            await self._flush_safely()
+            if self._closing or self._due_at <= clock():
+                self._due_at = math.inf
+                await self._flush_safely()
 
     async def _flush_safely(self) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from shared.llm.sanitize_policy import SanitizePolicy
+from shared.llm.safety.policy import SanitizePolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

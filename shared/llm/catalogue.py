@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.errors import InvalidRequest, ModelNotFound
+from shared.llm.attempts.tries import Plan, Upstreams
 from shared.llm.caller import ClientHints
-from shared.llm.models import Kind, LogicalModel, ModelTable, Route
-from shared.llm.routing import Outlook, plan_routes, usable_in_chain
-from shared.llm.tries import Plan, Upstreams
+from shared.llm.routing.models import Kind, LogicalModel, ModelTable, Route
+from shared.llm.routing.order import Outlook, chain, plan_routes, usable_in_chain
 
 DEFAULT_MODEL = "default"
 """An alias: whatever ``Catalogue.default_model`` says."""
@@ -55,8 +55,11 @@ class Catalogue:
         """Whether a call of this kind to this logical model has a route."""
         if model == DEFAULT_MODEL:
             return kind == "chat"
-        found = self._table().models.get(model)
-        return found is not None and found.kind == kind and any(self._usable(found))
+        models = self._table().models
+        found = models.get(model)
+        if found is None or found.kind != kind:
+            return False
+        return any(self._resolve(route) for one in chain(found, models) for route in one.routes)
 
     def default_model(self) -> str:
         """The configured default while a real model can serve it, otherwise ``offline``."""

@@ -16,28 +16,28 @@ from typing import Any
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database
-from shared.llm.admission import Admission
-from shared.llm.answers import StreamedAnswer, whole_answer
-from shared.llm.attempt import Subject
-from shared.llm.call import Call, Money
+from shared.llm.answers.response_cache import ResponseCache, replay_chunks
+from shared.llm.answers.shape import StreamedAnswer, whole_answer
+from shared.llm.attempts.attempt import Subject
+from shared.llm.attempts.call import Call, Money
+from shared.llm.attempts.capacity import Capacity
+from shared.llm.attempts.tries import Plan, Tries, Upstreams
 from shared.llm.caller import Caller, CallReport, ClientHints
-from shared.llm.capacity import Capacity
 from shared.llm.catalogue import Catalogue, ModelStatus, RouteStatus
-from shared.llm.experiments import Experiments
-from shared.llm.health import Health
-from shared.llm.http import HttpTransport
-from shared.llm.ledger import Ledger, kept_entry
-from shared.llm.models import Kind
-from shared.llm.models_file import ModelFile
-from shared.llm.pricing import PriceTable, load_price_table
+from shared.llm.experiments.experiments import Experiments
+from shared.llm.money.admission import Admission
+from shared.llm.money.ledger import Ledger, kept_entry
+from shared.llm.money.pricing import PriceTable, load_price_table
+from shared.llm.money.worst_case import WorstCase, most_completion_tokens, worst_case
 from shared.llm.providers.base import TextEmbedder
+from shared.llm.providers.http import HttpTransport
 from shared.llm.providers.registry import open_providers
-from shared.llm.response_cache import ResponseCache, replay_chunks
-from shared.llm.sanitize_config import load_sanitize_policy
+from shared.llm.routing.health import Health
+from shared.llm.routing.models import Kind
+from shared.llm.routing.models_file import ModelFile
+from shared.llm.safety.config import load_sanitize_policy
 from shared.llm.stages import Prepared, Stages
 from shared.llm.tokens import estimate_prompt_tokens, estimate_tokens, most_prompt_tokens, most_text_tokens
-from shared.llm.tries import Plan, Tries, Upstreams
-from shared.llm.worst_case import WorstCase, most_completion_tokens, worst_case
 from shared.settings import Settings
 from shared.wire.chat import ChatRequest
 from shared.wire.embeddings import EmbeddingRequest, embedding_list
@@ -136,6 +136,7 @@ class Gateway:
         report: CallReport | None = None,
     ) -> dict[str, Any]:
         """OpenAI's list of ``embedding`` objects, with ``daarion`` beside it. Raises as ``complete`` does."""
+        request = self._stages.clean(request, caller)
         model = self._catalogue.find(request.model, "embedding")
         plan = self._catalogue.plan(model, hints)
         subject = Subject(caller=caller, model=model.id, prompt_tokens=partial(_input_tokens, request))

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+from shared.llm.answers.response_cache import CacheKey, ResponseCache, cache_key, wanted_ttl
 from shared.llm.caller import Caller
-from shared.llm.experiments import Experiments
-from shared.llm.response_cache import CacheKey, ResponseCache, cache_key, wanted_ttl
-from shared.llm.sanitize import sanitize_request
-from shared.llm.sanitize_policy import SanitizePolicy
+from shared.llm.experiments.experiments import Experiments
+from shared.llm.safety.policy import SanitizePolicy
+from shared.llm.safety.sanitize import sanitize_inputs, sanitize_request
 from shared.wire.chat import ChatRequest
+from shared.wire.embeddings import EmbeddingRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class Stages:
     async def prepare(self, request: ChatRequest, caller: Caller) -> Prepared:
         """Raises InvalidRequest, ContextLengthExceeded or Internal when the request may not go out."""
         varied, assignment = await self._experiments.apply(request, caller)
-        policy = caller.sanitize.within(self._policy) if caller.sanitize else self._policy
+        policy = self._policy_for(caller)
         clean = sanitize_request(varied, policy)
         ttl_s = wanted_ttl(clean, caller)
         return Prepared(
@@ -48,6 +49,10 @@ class Stages:
             cache_key=cache_key(clean, caller, policy) if ttl_s else None,
             ttl_s=ttl_s or 0,
         )
+
+    def clean(self, request: EmbeddingRequest, caller: Caller) -> EmbeddingRequest:
+        """Texts to embed as they may go out. Raises as ``prepare`` does."""
+        return sanitize_inputs(request, self._policy_for(caller))
 
     async def kept(self, prepared: Prepared) -> dict[str, Any] | None:
         """The answer that was kept for this very question, if it may be used and there is one."""
@@ -60,3 +65,6 @@ class Stages:
         """Keep an answer whose request asked for that."""
         if prepared.cache_key is not None:
             await self._cache.keep(prepared.cache_key, completion, prepared.ttl_s)
+
+    def _policy_for(self, caller: Caller) -> SanitizePolicy:
+        return caller.sanitize.within(self._policy) if caller.sanitize else self._policy

@@ -43,6 +43,8 @@ class Channels:
         channel_id: str,
         messages: Sequence[Message],
         scope: ScopeRef | None = None,
+        *,
+        by_admin: bool = False,
     ) -> list[str]:
         """Keep messages all or none; their items' ids in order. Raises as :meth:`Intake.store`."""
         template = NewMemory(
@@ -55,7 +57,8 @@ class Channels:
             source="channel",
         )
         rows = [_row(template, message) for message in messages]
-        async with self._intake.writing(microdao_id, agent_id, scope_of(template)) as (connection, scope_id):
+        place = microdao_id, agent_id, scope_of(template)
+        async with self._intake.writing(*place, by_admin=by_admin) as (connection, scope_id):
             # Locked before numbers are given, so that they are committed in their order and none is passed over.
             await store_channels.lock_channel(connection, scope_id, channel_id)
             await store.insert_items(connection, [row | {"scope_id": scope_id} for row in rows])
@@ -63,9 +66,19 @@ class Channels:
         return [row["id"] for row in rows]
 
     async def recent(
-        self, microdao_id: str, agent_id: str, filters: Filters, *, max_tokens: int, limit: int = _MOST_READ
+        self,
+        microdao_id: str,
+        agent_id: str,
+        filters: Filters,
+        *,
+        max_tokens: int,
+        limit: int = _MOST_READ,
+        characters: int | None = None,
     ) -> list[Row]:
-        """The newest items of a channel or session that fit into so many tokens together, oldest first."""
+        """The newest items of a channel or session that fit into so many tokens together, oldest first.
+
+        ``characters`` cuts each text before it is counted.
+        """
         if not (filters.channel_id or filters.session_id):
             raise InvalidRequest("name a channel_id or a session_id", param="channel_id")
         listing = Listing(microdao_id=microdao_id, agent_id=agent_id, filters=filters, limit=limit)
@@ -73,10 +86,11 @@ class Channels:
             rows = await store.list_items(connection, listing)
         kept: list[Row] = []
         for row in rows:
-            max_tokens -= (tokens := estimate_tokens(row["text"]))
+            text = row["text"][:characters]
+            max_tokens -= (tokens := estimate_tokens(text))
             if max_tokens < 0:
                 break
-            kept.append({**row, "tokens": tokens})
+            kept.append({**row, "text": text, "tokens": tokens})
         return kept[::-1]
 
     async def index_history(self) -> int:

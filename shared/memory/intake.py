@@ -1,9 +1,10 @@
 """How memories come in: one at a time, or many in one transaction."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
+from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege
 from psycopg.types.json import Jsonb
 
 from shared.clock import utc_now
@@ -36,25 +37,32 @@ class Intake:
         row = item_row(item)
         job = new_job(item.microdao_id, QUEUE, {"item_ids": [row["id"]]})
         row |= {"job_id": job["id"], "job_body": Jsonb(job["body"])}
-        async with self.writing(item.microdao_id, item.agent_id, scope_of(item)) as (connection, scope_id):
+        place = item.microdao_id, item.agent_id, scope_of(item)
+        async with self.writing(*place, by_admin=item.by_admin) as (connection, scope_id):
             state = await store.insert_item(connection, row | {"scope_id": scope_id})
         return StoredMemory(row["id"], cast(State, state))
 
     @asynccontextmanager
-    async def writing(self, microdao_id: str, agent_id: str, scope: ScopeRef) -> AsyncIterator[tuple[Connection, int]]:
+    async def writing(
+        self, microdao_id: str, agent_id: str, scope: ScopeRef, *, by_admin: bool = False
+    ) -> AsyncIterator[tuple[Connection, int]]:
         """A transaction of the agent's, and the number of the scope that it writes; jobs leave after it.
 
-        Raises NotFound (agent, scope) or Unauthorized (a scope that the agent may not write).
+        Into the microDAO's own scope no agent can write: that takes ``by_admin``, and the transaction is the tenant's.
+        Raises NotFound (agent, scope that the agent may not even read) or Unauthorized (one it may not write).
         """
-        async with self._database.agent(microdao_id, agent_id) as connection:
-            found = await store.read_scope(connection, agent_id, scope)
-            if not found["agent"]:
-                raise no_agent(agent_id)
-            if found["scope_id"] is None:
-                raise NotFound(f"there is no {scope.kind} {scope.name!r} in this microDAO", param="scope")
-            if not found["writable"]:
-                raise Unauthorized(f"{agent_id} may not write into the memory of {scope.kind} {scope.name}")
-            yield connection, found["scope_id"]
+        for_all = by_admin and scope.kind == "microdao"
+        database = self._database
+        with _taken_away(scope):
+            async with database.tenant(microdao_id) if for_all else database.agent(microdao_id, agent_id) as connection:
+                found = await store.read_scope(connection, agent_id, scope)
+                if not found["agent"]:
+                    raise no_agent(agent_id)
+                if found["scope_id"] is None or not (found["readable"] or for_all):
+                    raise NotFound(f"there is no memory of {scope.kind} {scope.name!r} for {agent_id}", param="scope")
+                if not (found["writable"] or for_all):
+                    raise Unauthorized(f"{agent_id} may not write into the memory of {scope.kind} {scope.name}")
+                yield connection, found["scope_id"]
         await self._outbox.committed()
 
 
@@ -126,6 +134,15 @@ def _item_id(item: NewMemory, scope: ScopeRef, digest: bytes) -> str:
         item.session_id or item.channel_id or "",
     )
     return derived_id("mem", *place, moment, digest.hex())
+
+
+@contextmanager
+def _taken_away(scope: ScopeRef) -> Iterator[None]:
+    """The right to write, or the scope itself, may go between the look and the write; the database then refuses."""
+    try:
+        yield
+    except (InsufficientPrivilege, ForeignKeyViolation):
+        raise Unauthorized(f"the memory of {scope.kind} {scope.name} was taken away meanwhile") from None
 
 
 def no_agent(agent_id: str) -> NotFound:

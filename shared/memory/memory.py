@@ -1,11 +1,12 @@
 """What agents remember: store, find, list, forget, count. The one door to memory for agents, tools and the API."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
-from shared.errors import InvalidRequest, NotFound
-from shared.memory import store, store_index
+from shared.errors import InvalidRequest, NotFound, Unauthorized
+from shared.llm.gateway import Gateway
+from shared.memory import store, store_index, store_retention
 from shared.memory.analytics import Analytics
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
@@ -27,7 +28,10 @@ from shared.memory.model import (
     ScopeRef,
     StoredMemory,
 )
+from shared.memory.retention.retention import Retention
+from shared.memory.retention.summaries import Summaries
 from shared.memory.search.searcher import Searcher
+from shared.memory.sharing import Sharing
 from shared.memory.snapshots import Snapshots
 from shared.settings import Settings
 
@@ -39,7 +43,9 @@ _LOST_AFTER_S = 900.0
 class Memory:
     """The memory of every agent of every microDAO; each call touches one microDAO, except :meth:`sweep`."""
 
-    def __init__(self, database: Database, outbox: Outbox, spaces: Spaces) -> None:
+    def __init__(
+        self, database: Database, outbox: Outbox, spaces: Spaces, gateway: Callable[[], Gateway] | None = None
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._intake = Intake(database, outbox)
@@ -48,11 +54,20 @@ class Memory:
         self.spaces = spaces
         self.documents = Documents(database, self._intake)
         self.channels = Channels(database, self._intake)
+        self.sharing = Sharing(database)
+        self.retention = Retention(database, outbox, Summaries(gateway))
         self.snapshots = Snapshots(database, self._intake)
         self.analytics = Analytics(database)
 
+    async def prepare(self) -> None:
+        """Build the embedding model's file now if it is missing (some seconds), instead of at the first query.
+
+        It is loaded (half a second, 60 MB) by whoever needs it first: a gateway of plain models never does.
+        """
+        await (await self.spaces.active()).embedder.prepare()
+
     async def warm(self) -> None:
-        """Load the embedding model now (the first time it is built: some seconds) instead of at the first query."""
+        """Load the embedding model now instead of at the first query."""
         await (await self.spaces.active()).embedder.warm()
 
     async def store(self, item: NewMemory) -> StoredMemory:
@@ -74,11 +89,25 @@ class Memory:
         async with self._database.agent(listing.microdao_id, listing.agent_id) as connection:
             return await store.list_items(connection, listing)
 
-    async def forget(self, microdao_id: str, agent_id: str, item_id: str) -> None:
-        """Delete an item with its postings and embeddings. Raises NotFound, also for what the agent may not change."""
+    async def forget(self, microdao_id: str, agent_id: str, item_id: str, *, by_admin: bool = False) -> None:
+        """Delete an item with its postings and embeddings; ``by_admin`` one of the microDAO's own.
+
+        A summary that was made of it goes, too; what else that summary stood for is found itself again.
+        Raises NotFound, or Unauthorized for what the agent may only read.
+        """
+        missing = NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
+        if by_admin:
+            everyones = ScopeRef("microdao", microdao_id)
+            async with self._intake.writing(microdao_id, agent_id, everyones, by_admin=True) as (connection, scope_id):
+                if not await store.delete_items(connection, [item_id], scope_id):
+                    raise missing
+            return
         async with self._database.agent(microdao_id, agent_id) as connection:
             if not await store.delete_items(connection, [item_id]):
-                raise NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
+                if await store.read_item(connection, item_id):
+                    raise Unauthorized(f"{agent_id} may read {item_id} but not delete it")
+                raise missing
+        await self._outbox.committed()
 
     async def forget_matching(self, microdao_id: str, agent_id: str, filters: Filters) -> int:
         """Delete what the agent owns and the filters match; how many. Raises InvalidRequest for empty filters."""
@@ -86,7 +115,9 @@ class Memory:
         if filters == Filters():
             raise InvalidRequest("name at least one condition", param="filters")
         async with self._database.agent(microdao_id, agent_id) as connection:
-            return await store.delete_matching(connection, ScopeRef("agent", agent_id), filters)
+            forgotten = await store.delete_matching(connection, ScopeRef("agent", agent_id), filters)
+        await self._outbox.committed()
+        return forgotten
 
     async def stats(self, microdao_id: str, agent_id: str) -> MemoryStats:
         """An agent's own memory in figures, without what has expired. Raises NotFound (agent)."""
@@ -112,7 +143,7 @@ class Memory:
         The outbox sends the jobs.
         """
         async with self._database.system() as connection:
-            await store.delete_expired(connection, _SWEEP_LIMIT)
+            await store_retention.delete_expired(connection, _SWEEP_LIMIT)
             rows = await store_index.queue_again(connection, older_than_s, _SWEEP_LIMIT)
             for microdao_id, item_ids in _by_microdao(rows).items():
                 await enqueue_items(connection, microdao_id, item_ids)
@@ -126,6 +157,8 @@ def _by_microdao(rows: Sequence[Row]) -> dict[str, list[str]]:
     return grouped
 
 
-def open_memory(settings: Settings, database: Database, outbox: Outbox) -> Memory:
-    """The memory of this process."""
-    return Memory(database, outbox, Spaces(database, LocalEmbedder(open_local_model(settings))))
+def open_memory(
+    settings: Settings, database: Database, outbox: Outbox, gateway: Callable[[], Gateway] | None = None
+) -> Memory:
+    """The memory of this process; without a ``gateway`` no model writes summaries."""
+    return Memory(database, outbox, Spaces(database, LocalEmbedder(open_local_model(settings))), gateway)

@@ -9,6 +9,7 @@ TIERS: tuple[Tier, ...] = get_args(Tier)
 
 State = Literal["pending", "ready", "failed"]
 ScopeKind = Literal["agent", "team", "microdao"]
+Access = Literal["read", "write"]
 SearchMode = Literal["hybrid", "vector", "lexical"]
 
 
@@ -20,11 +21,39 @@ class ScopeRef:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Grantee:
+    """Who has memory to share, and with whom it can be shared."""
+
+    kind: Literal["agent", "team"]
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an agent may read or write a scope; a grant's id, and the team that has it when it is not the agent's."""
+
+    reason: Literal["own", "member", "microdao", "grant"]
+    access: Access
+    grant_id: str | None = None
+    team_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A scope that an agent may read, and whether it may write it."""
+
+    scope: ScopeRef
+    access: Access
+    reasons: tuple[Reason, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMemory:
     """A memory to keep. ``content`` holds ``user_message`` and ``agent_reply``, or ``text`` and perhaps ``title``.
 
-    ``scope`` None is the agent's own.
+    ``scope`` None is the agent's own. ``by_admin``: the caller was permitted to administer memory, and may write into
+    the microDAO's own scope, which no agent can.
     """
 
     microdao_id: str
@@ -32,6 +61,7 @@ class NewMemory:
     tier: Tier
     content: dict[str, Any]
     scope: ScopeRef | None = None
+    by_admin: bool = False
     importance: float = 0.5
     channel_id: str | None = None
     session_id: str | None = None

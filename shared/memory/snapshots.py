@@ -23,7 +23,7 @@ from shared.memory.snapshot_plan import Mode, Plan, Prepared, Target, plan_docum
 
 MAX_SNAPSHOTS: Final = 20
 """That an agent may have."""
-_HIDDEN: Final[dict[str, Any]] = {"terms": [], "frequencies": [], "words": None}
+_HIDDEN: Final[dict[str, Any]] = {"terms": [], "frequencies": [], "words": None, "lexicon": None}
 _BATCH: Final = 500  # items whose postings are in memory at once
 _PIECE: Final = 256 * 1024  # bytes of a file that are sent at once
 

@@ -11,7 +11,7 @@ from shared.memory.model import Filters, Listing, ScopeRef
 ITEM_COLUMNS: Final = (
     "i.id, i.number, i.tier, s.kind AS scope_kind, s.name AS scope_name, i.agent_id, i.content, i.text, i.occurred_at,"
     " i.session_id, i.channel_id, i.document_id, i.position, i.source, i.author, i.importance, i.state, i.failure,"
-    " i.expires_at, i.created_at"
+    " i.expires_at, i.created_at, i.summary_id"
 )
 
 # What filters ask of an item `i`, beside its scope.
@@ -30,8 +30,8 @@ WITH item AS (
     INSERT INTO memory_item (id, microdao_id, scope_id, agent_id, tier, content, text, content_hash, source, author,
         channel_id, session_id, document_id, position, importance, occurred_at, expires_at, words, lexicon)
     VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(tier)s, %(content)s::jsonb, %(text)s,
-        %(content_hash)s, %(source)s, %(author)s, %(channel_id)s, %(session_id)s, %(document_id)s, %(position)s, %(importance)s,
-        %(occurred_at)s, %(expires_at)s, %(words)s, %(lexicon)s)
+        %(content_hash)s, %(source)s, %(author)s, %(channel_id)s, %(session_id)s, %(document_id)s, %(position)s,
+        %(importance)s, %(occurred_at)s, %(expires_at)s, %(words)s, %(lexicon)s)
     ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at, failure = NULL, queued_at = now(),
         state = CASE memory_item.state WHEN 'failed' THEN 'pending' ELSE memory_item.state END
     RETURNING number, scope_id, state, xmax = 0 AS is_new),
@@ -49,6 +49,8 @@ SELECT state FROM item
 _SCOPE: Final = """
 SELECT EXISTS (SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND agent_id = %(agent_id)s) AS agent,
     (SELECT scope_id FROM memory_scope WHERE microdao_id = current_microdao() AND kind = %(kind)s AND name = %(name)s),
+    EXISTS (SELECT 1 FROM memory_scope WHERE kind = %(kind)s AND name = %(name)s
+        AND scope_id = ANY ((SELECT agent_scopes('read'))::integer[])) AS readable,
     EXISTS (SELECT 1 FROM memory_scope WHERE kind = %(kind)s AND name = %(name)s
         AND scope_id = ANY ((SELECT agent_scopes('write'))::integer[])) AS writable
 """
@@ -85,7 +87,8 @@ WHERE a.microdao_id = %s AND a.agent_id = %s GROUP BY a.microdao_id, a.agent_id
 
 
 async def read_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> Row:
-    """Whether the ``agent`` exists, the ``scope_id`` (None without such a scope), and whether it is ``writable``."""
+    """Whether the ``agent`` exists, the ``scope_id`` (None without such a scope), and whether it is ``readable`` and
+    ``writable`` (in the agent's own transaction)."""
     row = await fetch_one(connection, _SCOPE, {"agent_id": agent_id, "kind": scope.kind, "name": scope.name})
     return row or {}
 
@@ -112,9 +115,14 @@ async def read_item(connection: Connection, item_id: str) -> Row | None:
     )
 
 
-async def delete_items(connection: Connection, item_ids: Sequence[str]) -> list[str]:
-    """Forget items with their postings and embeddings; the ids of those that were there."""
-    rows = await fetch_all(connection, "DELETE FROM memory_item WHERE id = ANY(%s) RETURNING id", (list(item_ids),))
+async def delete_items(connection: Connection, item_ids: Sequence[str], scope_id: int | None = None) -> list[str]:
+    """Forget items (of one scope only) with their postings and embeddings; the ids of those that were there."""
+    rows = await fetch_all(
+        connection,
+        "DELETE FROM memory_item WHERE id = ANY(%(ids)s)"
+        " AND (%(scope_id)s::integer IS NULL OR scope_id = %(scope_id)s) RETURNING id",
+        {"ids": list(item_ids), "scope_id": scope_id},
+    )
     return [row["id"] for row in rows]
 
 
@@ -151,13 +159,3 @@ def filter_parameters(filters: Filters) -> dict[str, Any]:
 async def read_stats(connection: Connection, microdao_id: str, agent_id: str) -> Row | None:
     """An agent's own memory in figures; None when there is no such agent."""
     return await fetch_one(connection, _STATS, (microdao_id, agent_id))
-
-
-async def delete_expired(connection: Connection, limit: int) -> int:
-    """Reclaim the space of what nobody can find any more; the number of items (system role)."""
-    cursor = await connection.execute(
-        "DELETE FROM memory_item WHERE id IN (SELECT id FROM memory_item WHERE expires_at < now()"
-        " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)",
-        (limit,),
-    )
-    return cursor.rowcount

@@ -15,7 +15,7 @@ _ALIVE: Final = "i.scope_id = ANY(%(scopes)s::integer[]) AND (i.expires_at IS NU
 
 _GROWTH: Final = f"""
 SELECT to_char(i.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, i.tier, count(*) AS items,
-    sum(octet_length(i.content::text))::bigint AS bytes
+    sum(i.bytes)::bigint AS bytes
 FROM memory_item i WHERE {_ALIVE} AND i.created_at >= %(since)s AND i.created_at < %(until)s
 GROUP BY 1, 2 ORDER BY 1, 2
 """

@@ -37,9 +37,10 @@ async def list_documents(connection: Connection, after: str, limit: int) -> list
     return await fetch_all(connection, f"{_SELECT} WHERE d.id > %s{_GROUP} ORDER BY d.id LIMIT %s", (after, limit))
 
 
-async def delete_document(connection: Connection, document_id: str) -> bool:
-    """Forget a document; its items go with it. False when there was none that may be changed."""
-    return (
-        await fetch_one(connection, "DELETE FROM memory_document WHERE id = %s RETURNING id", (document_id,))
-        is not None
+async def delete_document(connection: Connection, document_id: str, scope_id: int | None = None) -> bool:
+    """Forget a document (of one scope only); its items go with it. False when there was none that may be changed."""
+    cursor = await connection.execute(
+        "DELETE FROM memory_document WHERE id = %(id)s AND (%(scope_id)s::integer IS NULL OR scope_id = %(scope_id)s)",
+        {"id": document_id, "scope_id": scope_id},
     )
+    return cursor.rowcount > 0

@@ -16,8 +16,8 @@ FROM memory_item i LEFT JOIN memory_document d ON d.id = i.document_id
 WHERE i.id = ANY(%(ids)s) AND i.summary_id IS NULL ORDER BY i.id
 """
 
-# Locked against deletion first, and in one order: what is written for an item must not outlive it.
-_LOCK: Final = "SELECT id FROM memory_item WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+# Locked against deletion and summaries first, and in one order: what is written for an item must not outlive it.
+_LOCK: Final = "SELECT id FROM memory_item WHERE id = ANY(%s) AND summary_id IS NULL ORDER BY id FOR NO KEY UPDATE"
 
 _INSERT_EMBEDDINGS: Final = """
 INSERT INTO memory_embedding (space_id, scope_id, item, part, embedding)

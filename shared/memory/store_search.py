@@ -16,11 +16,16 @@ from shared.memory.model import Filters
 from shared.memory.store import MATCHING, filter_parameters
 from shared.memory.store_index import literal
 
+# Counting takes an index scan over the scope, so the caller says for which scopes it knows the figures.
 _SCOPES: Final = """
-SELECT s.scope_id, s.kind, s.name, l.scope_id IS NOT NULL AS is_large,
-    set_config('jit', 'off', true), set_config('hnsw.ef_search', '200', true),
-    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true)
+SELECT s.scope_id, s.kind, s.name, l.scope_id IS NOT NULL AS is_large, c.items, c.words,
+    set_config('jit', 'off', true), set_config('hnsw.ef_search', '200', true), set_config('work_mem', '32MB', true),
+    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true),
+    set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true)
 FROM memory_scope s LEFT JOIN memory_large_scope l ON l.scope_id = s.scope_id AND l.space_id = %s
+LEFT JOIN LATERAL (
+    SELECT count(*) AS items, coalesce(sum(i.words), 0) AS words FROM memory_item i WHERE i.scope_id = s.scope_id
+    ) c ON s.scope_id <> ALL(%s::integer[])
 WHERE s.scope_id = ANY ((SELECT agent_scopes('read'))::integer[])
 """
 
@@ -35,54 +40,68 @@ _MATCHING: Final = "EXISTS (SELECT 1 FROM memory_item i WHERE i.number = {item} 
 # "+ 0" keeps the planner from any approximate index.
 _EXACT: Final = """
     (SELECT e.item, (e.embedding <=> %(vector)s::halfvec) + 0 AS distance FROM memory_embedding e
-    WHERE e.space_id = {space} AND e.scope_id = ANY(%(exact_scopes)s::integer[]) AND {matching} ORDER BY 2, 1 LIMIT %(parts)s)"""
+    WHERE e.space_id = {space} AND e.scope_id = ANY(%(exact_scopes)s::integer[]) AND {matching}
+    ORDER BY 2, 1 LIMIT {parts})"""
 
 # The index's order is only nearly right, so that its rows are sorted again.
 _APPROXIMATE: Final = """
     (SELECT e.item, (e.embedding <=> %(vector)s::halfvec) + 0 AS distance FROM memory_embedding e
     WHERE e.space_id = {space} AND e.scope_id = {scope} AND {matching}
-    ORDER BY e.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) LIMIT %(parts)s)"""
+    ORDER BY e.embedding::halfvec({dimensions}) <=> %(vector)s::halfvec({dimensions}) LIMIT {parts})"""
 
+# Everything in double precision: numerics would take twenty times as long. Terms are looked up one by one, whatever
+# the planner thinks of them (OFFSET 0).
 _SEARCH: Final = """
 WITH hits AS MATERIALIZED (
-    SELECT p.term, p.item, p.frequency, p.words FROM memory_posting p
-    WHERE p.scope_id = ANY(%(scopes)s::integer[]) AND p.term = ANY(%(terms)s) AND {matching_posting}),
-corpus AS (
-    SELECT count(*) AS items, greatest(avg(words), 1) AS words FROM memory_item WHERE scope_id = ANY(%(scopes)s::integer[])),
-weights AS (
-    SELECT t.term, ln(1 + (greatest(c.items, t.found) - t.found + 0.5) / (t.found + 0.5)) AS idf
-    FROM (SELECT term, count(*) AS found FROM hits GROUP BY term) t, corpus c),
+    SELECT a.place, p.item, p.frequency, p.words
+    FROM unnest(%(terms)s::text[]) WITH ORDINALITY AS a (term, place) CROSS JOIN LATERAL (
+        SELECT p.item, p.frequency, p.words FROM memory_posting p
+        WHERE p.scope_id = ANY(%(scopes)s::integer[]) AND p.term = a.term AND {matching_posting} OFFSET 0) p),
+weight AS MATERIALIZED (
+    SELECT place, ln(1 + (greatest(%(items)s::float8, found) - found + 0.5) / (found + 0.5)) AS idf
+    FROM (
+        SELECT place, count(h.item)::float8 AS found
+        FROM generate_series(1, cardinality(%(terms)s::text[])::bigint) AS place LEFT JOIN hits h USING (place)
+        GROUP BY place) t),
 lexical AS MATERIALIZED (
-    SELECT h.item, sum(w.idf * h.frequency * 1.8 / (h.frequency + 0.8 * (0.6 + 0.4 * h.words / c.words))) AS bm25
-    FROM hits h JOIN weights w USING (term), corpus c GROUP BY h.item),
-best AS MATERIALIZED (SELECT item FROM lexical ORDER BY bm25 DESC, item LIMIT %(depth)s),
+    SELECT h.item, bit_or(CASE WHEN h.place < 64 THEN 1::bigint << (h.place - 1)::integer ELSE 0 END) AS held,
+        sum(w.idf * h.frequency * 1.8 / (h.words * (0.32 / %(mean_words)s::float8) + 0.48 + h.frequency)) AS bm25
+    FROM hits h JOIN weight w USING (place) GROUP BY h.item),
+best AS MATERIALIZED (SELECT item FROM lexical ORDER BY bm25 DESC, item LIMIT {depth}),
 near AS MATERIALIZED ({near}),
 candidate AS MATERIALIZED (
-    SELECT i.number, i.scope_id, i.thread, i.tier, i.occurred_at, i.author, i.importance
-    FROM memory_item i WHERE i.number IN (SELECT item FROM near UNION SELECT item FROM best)),
+    SELECT i.* FROM (SELECT item FROM near UNION SELECT item FROM best) o CROSS JOIN LATERAL (
+        SELECT i.number, i.scope_id, i.thread, i.tier, i.occurred_at, i.author, i.importance, i.words, i.asks
+        FROM memory_item i WHERE i.number = o.item OFFSET 0) i),
 neighbour AS MATERIALIZED (
-    SELECT c.number AS item, n.number, n.step FROM candidate c CROSS JOIN LATERAL (
-        (SELECT p.number, -row_number() OVER (ORDER BY p.occurred_at DESC, p.number DESC) AS step FROM memory_item p
-        WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
+    SELECT c.number AS item, c.scope_id, n.number, n.step, n.asks FROM candidate c CROSS JOIN LATERAL (
+        (SELECT p.number, p.asks, -row_number() OVER (ORDER BY p.occurred_at DESC, p.number DESC) AS step
+        FROM memory_item p WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
             AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND {alive}
-        ORDER BY p.occurred_at DESC, p.number DESC LIMIT %(reach)s)
+        ORDER BY p.occurred_at DESC, p.number DESC LIMIT {reach})
         UNION ALL
-        (SELECT p.number, row_number() OVER (ORDER BY p.occurred_at, p.number) AS step FROM memory_item p
-        WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
+        (SELECT p.number, p.asks, row_number() OVER (ORDER BY p.occurred_at, p.number) AS step
+        FROM memory_item p WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
             AND (p.occurred_at, p.number) > (c.occurred_at, c.number) AND {alive}
-        ORDER BY p.occurred_at, p.number LIMIT %(reach)s)) n),
+        ORDER BY p.occurred_at, p.number LIMIT {reach})) n),
 scored AS MATERIALIZED (
-    SELECT o.number, l.bm25, (
+    SELECT o.number, coalesce(l.bm25, 0) AS bm25, coalesce(l.held, 0) AS held, coalesce(1 - n.distance, (
         SELECT 1 - min(e.embedding <=> %(vector)s::halfvec) FROM memory_embedding e
-        WHERE e.space_id = {space} AND e.scope_id = ANY(%(scopes)s::integer[]) AND e.item = o.number) AS cosine
-    FROM (SELECT number FROM candidate UNION SELECT number FROM neighbour) o LEFT JOIN lexical l ON l.item = o.number),
-around AS (
-    SELECT n.item, array_agg(n.step::integer) AS steps, array_agg(coalesce(s.cosine, 0)::float8) AS cosines,
-        array_agg(coalesce(s.bm25, 0)::float8) AS bm25s
-    FROM neighbour n JOIN scored s USING (number) GROUP BY n.item)
-SELECT c.number, c.thread, c.author, c.occurred_at, c.importance, s.cosine::float8 AS cosine,
-    coalesce(s.bm25, 0)::float8 AS bm25, a.steps, a.cosines, a.bm25s
-FROM candidate c JOIN scored s USING (number) LEFT JOIN around a ON a.item = c.number
+        WHERE e.space_id = {space} AND e.scope_id = ANY(%(scopes)s::integer[]) AND e.scope_id = o.scope_id
+            AND e.item = o.number)) AS cosine
+    FROM (SELECT number, scope_id FROM candidate UNION SELECT number, scope_id FROM neighbour) o
+    LEFT JOIN lexical l ON l.item = o.number LEFT JOIN near n ON n.item = o.number)
+SELECT c.*, n.*, ARRAY(SELECT idf FROM weight ORDER BY place) AS idf
+FROM (
+    SELECT array_agg(c.number) AS number, array_agg(c.thread) AS thread, array_agg(c.author) AS author,
+        array_agg(c.occurred_at) AS occurred_at, array_agg(c.importance) AS importance,
+        array_agg(coalesce(c.words, 0)) AS words, array_agg(s.cosine) AS cosine, array_agg(s.bm25) AS bm25,
+        array_agg(s.held) AS held, array_agg(c.asks) AS asks
+    FROM candidate c JOIN scored s USING (number)) c,
+(
+    SELECT array_agg(n.item) AS near_item, array_agg(n.step) AS near_step, array_agg(s.cosine) AS near_cosine,
+        array_agg(s.bm25) AS near_bm25, array_agg(s.held) AS near_held, array_agg(n.asks) AS near_asks
+    FROM neighbour n JOIN scored s USING (number)) n
 """
 
 
@@ -91,7 +110,7 @@ class SearchPlan:
     """What to search: the question in both forms, the space and the scopes, and how much to bring back.
 
     ``depth`` candidates from each arm, each with ``reach`` neighbours on both sides. No ``vector``, no vector arm; no
-    ``terms``, no lexical arm.
+    ``terms``, no lexical arm. ``items`` and ``mean_words`` of the scopes are BM25's.
     """
 
     space_id: int
@@ -104,45 +123,103 @@ class SearchPlan:
     depth: int
     parts: int
     reach: int
+    items: int
+    mean_words: float
 
 
-async def read_scopes(connection: Connection, space_id: int) -> list[Row]:
-    """The scopes that the transaction's agent may read, and which are large; prepares the transaction for a search."""
-    return await fetch_all(connection, _SCOPES, (space_id,))
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The candidates, each with its neighbours, and ``idf`` by query term.
+
+    A candidate's ``cosine`` is None without an embedding; bit i of ``held`` is set when it holds the i-th of the first
+    63 terms; ``near`` has ``step``, ``cosine``, ``bm25``, ``held`` and ``asks`` of each neighbour.
+    """
+
+    candidates: list[Row]
+    idf: tuple[float, ...]
 
 
-async def find_candidates(connection: Connection, plan: SearchPlan) -> list[Row]:
-    """Each candidate's signals: ``cosine`` (None without an embedding), ``bm25``, and those of its neighbours."""
+_SIGNALS: Final = (
+    "number",
+    "thread",
+    "author",
+    "occurred_at",
+    "importance",
+    "words",
+    "cosine",
+    "bm25",
+    "held",
+    "asks",
+)
+_NEAR: Final = ("step", "cosine", "bm25", "held", "asks")
+
+
+async def read_scopes(
+    connection: Connection, space_id: int, filters: Filters, counted: Sequence[int] = ()
+) -> list[Row]:
+    """The scopes that the transaction's agent may read, and which are large; prepares the transaction for a search.
+
+    ``items`` and ``words`` (of all items together) are None for those ``counted`` already.
+    """
+    planning = "force_custom_plan" if _is_filtered(filters) else "force_generic_plan"
+    return await fetch_all(connection, _SCOPES, (planning, space_id, list(counted)))
+
+
+async def find_candidates(connection: Connection, plan: SearchPlan) -> Found:
+    """The best of both arms with all signals."""
     async with connection.cursor(binary=True) as cursor:
-        # Planned afresh: a plan for every tenant suits none.
-        await cursor.execute(_statement(plan), _parameters(plan), prepare=False)
-        return await cursor.fetchall()
+        # Without filters there is one way to go, whatever the tenant's size, and planning it takes longer than a
+        # small tenant's search. With filters the best way depends on them.
+        await cursor.execute(_statement(plan), _parameters(plan), prepare=not _is_filtered(plan.filters))
+        row = await cursor.fetchone()
+    return _found(row or {})
+
+
+def _found(columns: Row) -> Found:
+    """One row of arrays, of which each costs the driver as much as a single value, turned into rows."""
+    candidates = [
+        dict(zip((*_SIGNALS, "near"), (*values, []), strict=True))
+        for values in zip(*(columns[name] or () for name in _SIGNALS), strict=True)
+    ]
+    by_number = {row["number"]: row["near"] for row in candidates}
+    for item, *values in zip(*(columns[f"near_{name}"] or () for name in ("item", *_NEAR)), strict=True):
+        by_number[item].append(dict(zip(_NEAR, values, strict=True)))
+    return Found(candidates, tuple(columns["idf"]))
 
 
 def _statement(plan: SearchPlan) -> str:
-    is_filtered = plan.filters != Filters(scopes=plan.filters.scopes)
-    condition = _MATCHING if is_filtered else _EXPIRED
-    near = "SELECT item FROM lexical LIMIT 0"
+    condition = _MATCHING if _is_filtered(plan.filters) else _EXPIRED
+    near = "SELECT item, NULL::float8 AS distance FROM lexical LIMIT 0"
     if plan.vector is not None:
         fields = {
             "space": plan.space_id,
             "matching": condition.replace("{item}", "e.item"),
             "dimensions": plan.dimensions,
+            "parts": plan.parts,
         }
         arms = [_APPROXIMATE.format(scope=scope, **fields) for scope in _approximate_scopes(plan)]
         arms.append(_EXACT.format(**fields))
         near = (
-            f"SELECT item FROM ({' UNION ALL '.join(arms)}) a GROUP BY item ORDER BY min(distance), item"
-            " LIMIT %(depth)s"
+            f"SELECT item, min(distance) AS distance FROM ({' UNION ALL '.join(arms)}) a GROUP BY item"
+            f" ORDER BY 2, 1 LIMIT {plan.depth}"
         )
     return _SEARCH.format(
-        near=near, space=plan.space_id, matching_posting=condition.replace("{item}", "p.item"), alive=_ALIVE
+        near=near,
+        space=plan.space_id,
+        matching_posting=condition.replace("{item}", "p.item"),
+        alive=_ALIVE,
+        depth=plan.depth,
+        reach=plan.reach,
     )
 
 
 def _approximate_scopes(plan: SearchPlan) -> Sequence[int]:
     """An index that is filtered afterwards may come up short, so filtered searches are exact."""
-    return () if plan.filters != Filters(scopes=plan.filters.scopes) else plan.large_scopes
+    return () if _is_filtered(plan.filters) else plan.large_scopes
+
+
+def _is_filtered(filters: Filters) -> bool:
+    return filters != Filters(scopes=filters.scopes)
 
 
 def _parameters(plan: SearchPlan) -> dict[str, Any]:
@@ -152,9 +229,8 @@ def _parameters(plan: SearchPlan) -> dict[str, Any]:
         "terms": list(plan.terms),
         "scopes": list(plan.scopes),
         "exact_scopes": [scope for scope in plan.scopes if scope not in approximate],
-        "depth": plan.depth,
-        "parts": plan.parts,
-        "reach": plan.reach,
+        "items": plan.items,
+        "mean_words": plan.mean_words,
         **filter_parameters(plan.filters),
     }
 
@@ -165,7 +241,7 @@ WITH found AS (
 counted AS (
     INSERT INTO memory_use AS u (scope_id, item, hits)
     SELECT i.scope_id, i.number, 1 FROM found JOIN memory_item i USING (number) ORDER BY i.number
-    ON CONFLICT (item) DO UPDATE SET hits = u.hits + 1, last_hit_at = now()),
+    ON CONFLICT (item, scope_id) DO UPDATE SET hits = u.hits + 1, last_hit_at = now()),
 asked AS (
     INSERT INTO memory_activity AS a (microdao_id, agent_id, queries, misses)
     VALUES (%(microdao_id)s, %(agent_id)s, 1, %(misses)s)

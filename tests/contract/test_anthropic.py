@@ -18,10 +18,10 @@ from shared.errors import (
     UnsupportedParameter,
     UpstreamError,
 )
-from shared.llm.http import HttpTransport
 from shared.llm.providers.anthropic import API_VERSION, DIALECT
 from shared.llm.providers.anthropic_versions import version
 from shared.llm.providers.base import Delta, End, Endpoint, Quirks
+from shared.llm.providers.http import HttpTransport
 from shared.llm.providers.remote import RemoteProvider
 from shared.wire.assemble import AnswerAssembler
 from shared.wire.chat import ChatRequest, chunk, new_usage

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from shared import errors
-from shared.llm.http import HttpTransport
 from shared.llm.providers import anthropic, openai_compatible
 from shared.llm.providers.base import Delta, End, Endpoint, Quirks
+from shared.llm.providers.http import HttpTransport
 from shared.llm.providers.local import LOCAL_QUIRKS
 from shared.llm.providers.registry import DEEPSEEK_QUIRKS, OPENAI_QUIRKS
 from shared.llm.providers.remote import RemoteProvider

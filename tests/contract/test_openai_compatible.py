@@ -16,8 +16,8 @@ from shared.errors import (
     Unavailable,
     UpstreamError,
 )
-from shared.llm.http import HttpTransport
 from shared.llm.providers.base import Delta, End, Endpoint, Quirks
+from shared.llm.providers.http import HttpTransport
 from shared.llm.providers.local import LocalProvider, list_models, local_base_url
 from shared.llm.providers.openai_compatible import DIALECT
 from shared.llm.providers.registry import DEEPSEEK_QUIRKS, OPENAI_QUIRKS

@@ -26,10 +26,11 @@ READY_WITHIN_S = 90
 
 @dataclass
 class Stack:
-    """One running `daarion up`."""
+    """One running `daarion up`. ``models`` lends it an embedding model that is built already."""
 
     home: Path
     port: int
+    models: Path | None = None
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     output: list[str] = field(default_factory=list)
@@ -40,6 +41,9 @@ class Stack:
 
     def start(self) -> float:
         """Start it and return the seconds until `DAARION ready`."""
+        if self.models and not self.home.exists():
+            self.home.mkdir(parents=True)
+            (self.home / "models").symlink_to(self.models)
         started = time.monotonic()
         ready = threading.Event()
         self.process = subprocess.Popen(
@@ -139,9 +143,9 @@ def events(response: httpx.Response) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def stack(session_folder: Path) -> Iterator[Stack]:
+def stack(session_folder: Path, models: Path) -> Iterator[Stack]:
     """A stack that tests share; they must not stop it."""
-    running = Stack(session_folder / "stack", free_port())
+    running = Stack(session_folder / "stack", free_port(), models)
     running.start()
     yield running
     if running.process is not None and running.process.poll() is None:

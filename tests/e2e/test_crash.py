@@ -13,8 +13,8 @@ from tests.e2e.conftest import Stack, eventually, free_port, say
 
 
 @pytest.fixture
-def own_stack(session_folder: Path) -> Iterator[Stack]:
-    running = Stack(session_folder / "crash", free_port())
+def own_stack(session_folder: Path, models: Path) -> Iterator[Stack]:
+    running = Stack(session_folder / "crash", free_port(), models)
     running.start()
     yield running
     if running.process is not None and running.process.poll() is None:

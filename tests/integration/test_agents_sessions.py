@@ -64,6 +64,18 @@ async def ask(http: httpx.AsyncClient, *messages: dict[str, Any], model: str = "
     return await http.post(CHAT, json={"model": model, "messages": list(messages) or [HELLO], **more})
 
 
+async def test_a_logical_model_goes_before_a_blueprint_of_its_name(http, api, microdao, database, fake):
+    async with database.tenant(microdao) as connection:
+        await connection.execute("UPDATE agent SET blueprint_code = 'gpt-4.1'")
+        await connection.execute("UPDATE blueprint SET code = 'gpt-4.1' WHERE code = 'sofia'")
+    plain = await ask(http, model="gpt-4.1")
+    assert (plain.status_code, plain.json()["model"]) == (200, "gpt-4.1")
+    by_agent = await ask(http, model="auto")
+    assert by_agent.json()["model"].startswith("sess_")
+    listed = [one["id"] for one in (await http.get("/v1/models")).json()["data"]]
+    assert listed.count("gpt-4.1") == 1
+
+
 async def open_session(api: Api, microdao: str, *messages: dict[str, Any]) -> Session:
     sessions = api.services.agents.sessions
     agent = await sessions.resolve_agent(microdao, "sofia", ChatMetadata())

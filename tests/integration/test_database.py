@@ -10,11 +10,11 @@ import pytest
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_one
 from shared.errors import InvalidApiKey
-from shared.llm.admission import Admission, WorstCase
 from shared.llm.caller import Caller
-from shared.llm.ledger import Ledger, LedgerEntry
-from shared.llm.limits import Limits, ScopeKey
-from shared.llm.pricing import UnitPrices
+from shared.llm.money.admission import Admission, WorstCase
+from shared.llm.money.ledger import Ledger, LedgerEntry
+from shared.llm.money.limits import Limits, ScopeKey
+from shared.llm.money.pricing import UnitPrices
 from shared.policy.keys import Keys
 from shared.wire.chat import new_usage
 from tests.fakes.postgres_proxy import PostgresProxy
@@ -81,7 +81,10 @@ async def test_a_connection_that_was_closed_is_replaced_unseen(alone, proxy):
 
 
 async def test_round_trips_of_a_call(alone, proxy, database, microdao):
-    """Authentication, admission and settlement take one each, with limits and budgets in force."""
+    """Admission and settlement take one each, with limits and budgets in force; the key is known from the call before.
+
+    What a connection sends for the first time it prepares in a round trip of its own.
+    """
     keys, admission = Keys(alone, "secret"), Admission(alone, ttl_s=60)
     ledger = Ledger(alone, Outbox(database, {}))  # the relay's look-ups go elsewhere
     key = await keys.create(microdao, ["member"], "test")
@@ -90,13 +93,14 @@ async def test_round_trips_of_a_call(alone, proxy, database, microdao):
     await limits.set_budget(own, "month", 1_000_000)
     caller = Caller(microdao_id=microdao, key_id=key.id)
     taken = []
-    for _ in range(8):  # from the sixth on, statements are prepared
+    for _ in range(8):
         before = proxy.round_trips
         await keys.authenticate(key.secret)
         grant = await admission.admit(caller, "cheap", WorstCase(prompt_tokens=9, completion_tokens=9, cost_microusd=9))
         await ledger.settle(grant, [_entry(caller)])
         taken.append(proxy.round_trips - before)
-    assert taken == [3] * 8
+    assert taken[0] <= 5
+    assert taken[1:] == [2] * 7
     with pytest.raises(InvalidApiKey):
         await keys.authenticate("sk-daarion-unknown")
 

@@ -11,12 +11,12 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all, fetch_one
 from shared.errors import InsufficientQuota, InvalidApiKey, NotFound, RateLimitExceeded
 from shared.ids import new_id
-from shared.llm.admission import Admission, Grant, WorstCase
 from shared.llm.caller import Caller
-from shared.llm.ledger import Ledger, LedgerEntry
-from shared.llm.limits import Limits, Listing, ScopeKey
-from shared.llm.orphans import settle_orphans
-from shared.llm.pricing import UnitPrices
+from shared.llm.money.admission import Admission, Grant, WorstCase
+from shared.llm.money.ledger import Ledger, LedgerEntry
+from shared.llm.money.limits import Limits, Listing, ScopeKey
+from shared.llm.money.orphans import settle_orphans
+from shared.llm.money.pricing import UnitPrices
 from shared.policy.keys import Keys
 from shared.wire.chat import new_usage
 from tests.races import until_somebody_waits

@@ -11,7 +11,7 @@ from shared.bootstrap import Services
 from shared.db.database import Database
 from shared.ids import new_id
 from shared.llm.caller import Caller
-from shared.llm.experiments import REFRESH_S, Experiments
+from shared.llm.experiments.experiments import REFRESH_S, Experiments
 from shared.settings import Settings
 from shared.usage.events import UsageEvent, record
 from shared.wire.chat import ChatRequest

@@ -189,6 +189,33 @@ async def test_the_last_failure_is_raised(gateway, openai, deepseek, database, m
     assert [event["failed"] for event in await events(database, microdao)] == [True]
 
 
+async def test_closing_waits_for_streams_that_are_cut_off(settings, openai, database, microdao, caller):
+    """At the end of a process the server cancels what still streams, and closes gateway and database at once."""
+    own = Database(settings.database_url)
+    configured = Settings(openai_api_key="sk-fake", openai_base_url=openai.base_url, local_llm_base_url=NOBODY)
+    gateway = open_gateway(configured, own, Outbox(own, {}))
+    openai.will(Reply(text="one two three four", hang_after=2))
+    heard = asyncio.Event()
+
+    async def listen() -> None:
+        async with aclosing(gateway.stream(request(), caller)) as chunks:
+            await anext(chunks)
+            heard.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.1)  # what else is to be done on the way to the stream
+
+    listening = asyncio.create_task(listen())
+    await heard.wait()
+    listening.cancel()
+    await gateway.close()
+    await own.close()
+    await asyncio.wait({listening})
+    [row] = await ledger(database, microdao)
+    assert (row["outcome"], row["usage_source"]) == ("cancelled", "estimated")
+
+
 async def test_a_closed_stream_is_accounted_once(gateway, openai, database, microdao, caller):
     openai.will(Reply(text="one two three four", hang_after=2))
     stream = gateway.stream(request(), caller)
@@ -243,7 +270,7 @@ async def test_an_unknown_price_is_refused_before_the_call(opened, openai, tmp_p
 
 async def test_what_is_offered_without_any_provider(opened, caller):
     gateway = opened()
-    assert {model.id for model in gateway.models()} == {"local", "cheap", "smart", "offline", "minilm"}
+    assert {model.id for model in gateway.models()} == {"local", "cheap", "smart", "offline", "multilingual-e5-small"}
     assert gateway.default_model() == "offline"
     assert gateway.knows("smart")
     assert gateway.knows("default")

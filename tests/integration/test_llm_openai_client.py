@@ -228,12 +228,12 @@ async def test_embeddings_of_token_ids(client, upstream):
     await client.embeddings.create(model="text-embedding-3-small", input=[1, 2, 3])
     assert [one.body["input"] for one in upstream.requests] == [[[1, 2, 3], [4]], [1, 2, 3]]
     with pytest.raises(openai.BadRequestError) as caught:
-        await client.embeddings.create(model="minilm", input=[1, 2, 3])
+        await client.embeddings.create(model="multilingual-e5-small", input=[1, 2, 3])
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "input")
 
 
 async def test_embeddings_offline(client, database, microdao):
-    found = await client.embeddings.create(model="minilm", input=["a cat", "a kitten", "tax law"])
+    found = await client.embeddings.create(model="multilingual-e5-small", input=["a cat", "a kitten", "tax law"])
     cat, kitten, law = [one.embedding for one in found.data]
     assert len(cat) == 384
     assert sum(a * a for a in cat) == pytest.approx(1, abs=1e-3)
@@ -242,7 +242,7 @@ async def test_embeddings_offline(client, database, microdao):
     [row] = await ledger(database, microdao)
     assert (row["provider"], row["cost_microusd"]) == ("offline", 0)
     with pytest.raises(openai.BadRequestError) as caught:
-        await client.embeddings.create(model="minilm", input="a cat", dimensions=100)
+        await client.embeddings.create(model="multilingual-e5-small", input="a cat", dimensions=100)
     assert caught.value.param == "dimensions"
 
 

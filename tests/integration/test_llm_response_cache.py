@@ -7,9 +7,9 @@ import pytest
 
 from shared.db.database import Database, fetch_all
 from shared.ids import new_id
+from shared.llm.answers.response_cache import MAX_ANSWER_BYTES, CacheKey, ResponseCache, cache_key
 from shared.llm.caller import Caller
-from shared.llm.response_cache import MAX_ANSWER_BYTES, CacheKey, ResponseCache, cache_key
-from shared.llm.sanitize_policy import SanitizePolicy
+from shared.llm.safety.policy import SanitizePolicy
 from shared.wire.chat import ChatRequest, completion, new_usage
 
 

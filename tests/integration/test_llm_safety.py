@@ -69,6 +69,17 @@ async def blueprint(database: Database, microdao: str, **changes: Any) -> None:
         )
 
 
+async def test_a_secret_is_not_embedded_and_the_call_is_in_the_ledger(http, fake, database, microdao):
+    fake.will(Reply(body={"data": [{"index": 0, "embedding": [3.0]}, {"index": 1, "embedding": [4.0]}]}))
+    asked = {"model": "text-embedding-3-small", "input": ["plain", f"my key is {KEY}"]}
+    answer = await http.post("/v1/embeddings", json=asked)
+    assert answer.status_code == 200
+    assert fake.requests[0].body["input"] == ["plain", "my key is [redacted:daarion_key]"]
+    [row] = await rows(database, microdao, "llm_ledger", "id")
+    assert (row["model"], row["outcome"], row["completion_tokens"]) == ("text-embedding-3-small", "succeeded", 0)
+    assert row["prompt_tokens"] > 0
+
+
 async def test_a_secret_does_not_reach_a_provider(http, fake):
     answer = await ask(http, f"my key is {KEY}, is it good?")
     assert answer.status_code == 200

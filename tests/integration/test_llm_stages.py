@@ -10,9 +10,9 @@ import pytest
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all
 from shared.errors import InvalidRequest
-from shared.llm.experiments import Experiment, Experiments, Variant
+from shared.llm.experiments.experiments import Experiment, Experiments, Variant
 from shared.llm.gateway import Caller, CallReport, Gateway, open_gateway
-from shared.llm.sanitize_policy import SanitizePolicy
+from shared.llm.safety.policy import SanitizePolicy
 from shared.settings import Settings
 from shared.wire.assemble import AnswerAssembler
 from shared.wire.chat import ChatRequest

@@ -158,7 +158,7 @@ async def test_the_search_is_exact(memory: Memory, settings, database: Database,
     embedder = open_local_model(settings)
     vectors = np.array(embedder.embed(texts))
     for query in ("money", "a pet", "software release", "songs"):
-        cosines = dict(zip(ids, vectors @ np.array(embedder.embed([query])[0]), strict=True))
+        cosines = dict(zip(ids, vectors @ np.array(embedder.embed([query], "query")[0]), strict=True))
         found = await memory.query(ask(microdao, query, k=10, mode="vector"))
         best = sorted(cosines.values(), reverse=True)[:10]
         assert len(found) == 10

@@ -166,3 +166,24 @@ async def test_one_of_many_consumers_claims(database: Database, microdao: str, n
     assert [one for one in results if one is True] == [True]
     async with database.system() as connection:
         assert await fetch_all(connection, "SELECT 1 FROM outbox WHERE id = %s", (job,)) == []
+
+
+async def test_jobs_that_can_wait_are_gathered_and_leave_with_an_urgent_one(
+    database: Database, microdao: str, name: str, queue: MemoryQueue
+) -> None:
+    relay = Outbox(database, {name: queue})  # type: ignore[dict-item]
+    await _enqueue(database, microdao, name, 1)
+    await relay.committed(within_s=60)
+    await asyncio.sleep(0.1)
+    assert queue.sent == []
+    await _enqueue(database, microdao, name, 1)
+    await relay.committed()
+    for _ in range(500):
+        if len(queue.sent) == 2:
+            break
+        await asyncio.sleep(0.02)
+    assert len(queue.sent) == 2
+    await _enqueue(database, microdao, name, 1)
+    await relay.committed(within_s=60)
+    await relay.close()
+    assert len(queue.sent) == 3

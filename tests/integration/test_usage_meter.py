@@ -14,8 +14,8 @@ from shared.bootstrap import Services
 from shared.cloud.serve import Message, QueueFunction
 from shared.db.database import Database, fetch_all
 from shared.ids import new_id
-from shared.llm.admission import Admission, WorstCase
 from shared.llm.caller import Caller
+from shared.llm.money.admission import Admission, WorstCase
 from shared.usage.events import UsageEvent, record
 from shared.usage.meter import Meter
 

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest, UpstreamError
-from shared.llm import breaker
-from shared.llm.breaker import Circuit, CircuitRule
-from shared.llm.health import Health
-from shared.llm.models import Route
+from shared.llm.routing import breaker
+from shared.llm.routing.breaker import Circuit, CircuitRule
+from shared.llm.routing.health import Health
+from shared.llm.routing.models import Route
 
 RULE = CircuitRule(window_s=10, min_calls=4, failure_rate=0.5, cooldown_s=5)
 

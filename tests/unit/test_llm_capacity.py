@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from shared.errors import Overloaded
-from shared.llm.capacity import Capacity
-from shared.llm.models import ProviderLimits
+from shared.llm.attempts.capacity import Capacity
+from shared.llm.routing.models import ProviderLimits
 
 TWO = ProviderLimits(max_concurrency=2, max_queue=3, queue_timeout_s=5)
 ONE = ProviderLimits(max_concurrency=1, max_queue=50, queue_timeout_s=5)

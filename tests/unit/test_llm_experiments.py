@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.llm.caller import Caller
-from shared.llm.experiments import Experiment, Variant, choose_variant, sticky_unit, vary
+from shared.llm.experiments.experiments import Experiment, Variant, choose_variant, sticky_unit, vary
 from shared.wire.chat import ChatRequest
 
 CALLER = Caller(microdao_id="microdao:a", agent_id="agent:sofia", key_id="key_1", session_id="sess_1")
@@ -60,6 +60,8 @@ def test_who_keeps_a_variant() -> None:
 
 
 SOFIA = {"role": "system", "content": "You are Sofia.\n\nRelevant memories:\n- likes tea"}
+HEARD = "\n\nSaid lately in this channel:\n- hello"
+LISTENING = {"role": "system", "content": f"You are Sofia.{HEARD}"}
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,13 @@ SOFIA = {"role": "system", "content": "You are Sofia.\n\nRelevant memories:\n- l
     [
         ([SOFIA, *HELLO], "append", "You are Sofia.\n\nBe brief.\n\nRelevant memories:\n- likes tea"),
         ([SOFIA, *HELLO], "replace", "Be brief.\n\nRelevant memories:\n- likes tea"),
+        ([LISTENING, *HELLO], "append", f"You are Sofia.\n\nBe brief.{HEARD}"),
+        ([LISTENING, *HELLO], "replace", f"Be brief.{HEARD}"),
+        (
+            [{"role": "system", "content": SOFIA["content"] + HEARD}, *HELLO],
+            "replace",
+            f"Be brief.\n\nRelevant memories:\n- likes tea{HEARD}",
+        ),
         ([{"role": "developer", "content": "Be kind."}, *HELLO], "append", "Be kind.\n\nBe brief."),
         (HELLO, "append", "Be brief."),
     ],

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from shared.errors import SettingError
-from shared.llm.models_file import ModelFile, load_model_table, read_with_lines
-from shared.llm.models_parse import parse_model_table
+from shared.llm.routing.models_file import ModelFile, load_model_table, read_with_lines
+from shared.llm.routing.models_parse import parse_model_table
 from shared.settings import CONFIG_DIR
 
 ROUTE = {"provider": "openai", "model": "gpt-4.1"}

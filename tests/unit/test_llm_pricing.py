@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import SettingError, Unavailable
-from shared.llm.pricing import PriceTable, UnitPrices, cost_microusd, load_price_table, token_parts
+from shared.llm.money.pricing import PriceTable, UnitPrices, cost_microusd, load_price_table, token_parts
 from shared.settings import CONFIG_DIR
 from shared.wire.chat import new_usage
 

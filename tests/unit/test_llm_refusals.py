@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.llm.refusals import Window, budget_refusal, duration, rate_headers, rate_refusal
+from shared.llm.money.refusals import Window, budget_refusal, duration, rate_headers, rate_refusal
 
 
 def window(**more) -> Window:

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidRequest
+from shared.llm.answers.response_cache import cache_key, replay_chunks, wanted_ttl
 from shared.llm.caller import Caller
-from shared.llm.response_cache import cache_key, replay_chunks, wanted_ttl
-from shared.llm.sanitize_policy import SanitizePolicy
+from shared.llm.safety.policy import SanitizePolicy
 from shared.wire.assemble import AnswerAssembler
 from shared.wire.chat import ChatRequest, completion, new_usage
 

@@ -18,7 +18,7 @@ from shared.errors import (
     Unavailable,
     UpstreamError,
 )
-from shared.llm.retry import (
+from shared.llm.routing.retry import (
     BACKOFF_BASE_S,
     BACKOFF_CAP_S,
     LONGEST_STATED_WAIT_S,

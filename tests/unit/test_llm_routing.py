@@ -6,8 +6,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.llm.models import LogicalModel, Route
-from shared.llm.routing import Outlook, chain, order_routes, plan_routes, usable_routes
+from shared.llm.routing.models import LogicalModel, Route
+from shared.llm.routing.order import Outlook, chain, order_routes, plan_routes, usable_routes
 
 PROVIDERS = ["openai", "deepseek", "local", "offline"]
 

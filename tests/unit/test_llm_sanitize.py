@@ -4,6 +4,7 @@ import logging
 import random
 import string
 import time
+from typing import Any
 
 import orjson
 import pytest
@@ -11,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ContextLengthExceeded, Internal, InvalidRequest
-from shared.llm.sanitize import sanitize_answer, sanitize_request
-from shared.llm.sanitize_patterns import is_iban, is_luhn
-from shared.llm.sanitize_policy import NamedPattern, SanitizePolicy, check_patterns, compile_pattern
-from shared.llm.sanitize_text import find_secrets, replace_spans, split_role_marks, strip_hidden
+from shared.llm.safety.patterns import is_iban, is_luhn
+from shared.llm.safety.policy import NamedPattern, SanitizePolicy, check_patterns, compile_pattern
+from shared.llm.safety.sanitize import sanitize_answer, sanitize_inputs, sanitize_request
+from shared.llm.safety.text import find_secrets, replace_spans, split_role_marks, strip_hidden
 from shared.wire.chat import ChatRequest
+from shared.wire.embeddings import EmbeddingRequest
 
 REDACT = SanitizePolicy()
 REFUSE = SanitizePolicy(mode="refuse")
@@ -220,6 +222,24 @@ def test_lengths_hold_in_every_mode() -> None:
     assert caught.value.param == "messages.1"
     with pytest.raises(ContextLengthExceeded, match="16 characters"):
         sanitize_request(request(user("x" * 8), user("x" * 8)), policy)
+
+
+def test_texts_to_embed_are_looked_through() -> None:
+    def embedding(given: Any) -> EmbeddingRequest:
+        return EmbeddingRequest.model_validate({"model": "m", "input": given})
+
+    secret = SECRETS["daarion_key"]
+    assert sanitize_inputs(embedding(f"it is {secret}"), REDACT).inputs() == ["it is [redacted:daarion_key]"]
+    assert sanitize_inputs(embedding(["a\x07b", "plain"]), REDACT).input == ["ab", "plain"]
+    for untouched in ([[1, 2], [3]], [7, 8], "plain", ["plain", "text"]):
+        asked = embedding(untouched)
+        assert sanitize_inputs(asked, REFUSE) is asked
+    with pytest.raises(InvalidRequest, match="daarion_key"):
+        sanitize_inputs(embedding(["plain", secret]), REFUSE)
+    short = SanitizePolicy(mode="off", max_message_characters=10, max_total_characters=15)
+    with pytest.raises(ContextLengthExceeded) as caught:
+        sanitize_inputs(embedding(["x", "x" * 11]), short)
+    assert caught.value.param == "input.1"
 
 
 def test_a_fault_refuses_the_call_unless_the_policy_is_open() -> None:

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 
 from shared.agents.blueprint import BlueprintDefinition
 from shared.errors import SettingError
-from shared.llm.sanitize_config import load_sanitize_policy
-from shared.llm.sanitize_policy import NamedPattern, SanitizePolicy
+from shared.llm.safety.config import load_sanitize_policy
+from shared.llm.safety.policy import NamedPattern, SanitizePolicy
 from shared.settings import Settings
 
 

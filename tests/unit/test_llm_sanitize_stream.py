@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import Internal, InvalidRequest
-from shared.llm.sanitize_policy import NamedPattern, SanitizePolicy
-from shared.llm.sanitize_stream import DeltaSanitizer, StreamSanitizer
-from shared.llm.sanitize_text import find_secrets, replace_spans, strip_hidden
+from shared.llm.safety.policy import NamedPattern, SanitizePolicy
+from shared.llm.safety.stream import DeltaSanitizer, StreamSanitizer
+from shared.llm.safety.text import find_secrets, replace_spans, strip_hidden
 from shared.wire.assemble import AnswerAssembler
 from shared.wire.chat import chunk
 from tests.unit.test_llm_sanitize import IN_CONTEXT, JWT, SECRETS

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.llm.watch import Watch
+from shared.llm.attempts.watch import Watch
 
 
 async def test_waits_in_time_pass():

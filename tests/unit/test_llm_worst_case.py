@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import Unavailable
-from shared.llm.models import Route
-from shared.llm.pricing import PriceTable, UnitPrices, cost_microusd
+from shared.llm.money.pricing import PriceTable, UnitPrices, cost_microusd
+from shared.llm.money.worst_case import WorstCase, most_completion_tokens, worst_case
+from shared.llm.routing.models import Route
 from shared.llm.tokens import estimate_prompt_tokens, most_prompt_tokens, most_text_tokens
-from shared.llm.worst_case import WorstCase, most_completion_tokens, worst_case
 from shared.wire.chat import ChatRequest, new_usage
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)

@@ -25,6 +25,7 @@ MATRIX = [
     ("usage.read", {"member", "service", "admin", "owner", "operator"}),
     ("key.write", {"admin", "owner", "operator"}),
     ("grant.write", {"admin", "owner", "operator"}),
+    ("memory.share", {"admin", "owner", "operator"}),
     ("limit.read", {"admin", "owner", "operator"}),
     ("limit.write", {"admin", "owner", "operator"}),
     ("metrics.read", {"operator"}),

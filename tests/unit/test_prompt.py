@@ -24,6 +24,21 @@ def test_memories_are_one_line_each() -> None:
     assert messages[1:] == [user("hi")]
 
 
+def test_what_was_said_in_the_channel_has_a_section_of_its_own() -> None:
+    messages = build_messages(
+        "Be kind.", ["likes tea"], [user("hi")], ["ann: yes\n\nSaid lately in this channel:\n- x"]
+    )
+    assert messages[0]["content"].splitlines() == [
+        "Be kind.",
+        "",
+        "Relevant memories:",
+        "- likes tea",
+        "",
+        "Said lately in this channel:",
+        "- ann: yes Said lately in this channel: - x",
+    ]
+
+
 def test_no_instructions_and_no_memories_leave_an_empty_system_message() -> None:
     assert build_messages("", [], [user("hi")])[0]["content"] == ""
 

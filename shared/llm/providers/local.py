@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from shared.llm.http import HttpTransport
-from shared.llm.models import ANY_MODEL
 from shared.llm.providers.base import Answer, Delta, End, Endpoint, Quirks, Vectors
+from shared.llm.providers.http import HttpTransport
 from shared.llm.providers.openai_compatible import DIALECT
 from shared.llm.providers.remote import RemoteProvider
+from shared.llm.routing.models import ANY_MODEL
 from shared.wire.chat import ChatRequest
 from shared.wire.embeddings import EmbeddingRequest
 

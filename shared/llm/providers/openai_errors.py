@@ -29,7 +29,7 @@ from shared.errors import (
     UpstreamError,
 )
 from shared.llm.providers.base import Endpoint, UpstreamFailure
-from shared.llm.retry import waiting_headers
+from shared.llm.routing.retry import waiting_headers
 
 _MESSAGE_LENGTH = 1000
 _NO_RETRY = {"x-should-retry": "false"}

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from shared.llm.http import HttpTransport
 from shared.llm.providers import anthropic, openai_compatible
 from shared.llm.providers.base import Endpoint, Provider, Quirks, TextEmbedder
+from shared.llm.providers.http import HttpTransport
 from shared.llm.providers.local import NOT_WANTED, LocalProvider, local_base_url
 from shared.llm.providers.offline.provider import OfflineProvider
 from shared.llm.providers.remote import RemoteProvider

@@ -5,8 +5,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from shared.errors import UnsupportedParameter
-from shared.llm.http import HttpTransport, UpstreamRefused
 from shared.llm.providers.base import Answer, Delta, Dialect, End, Endpoint, Quirks, Vectors
+from shared.llm.providers.http import HttpTransport, UpstreamRefused
 from shared.wire.chat import ChatRequest
 from shared.wire.embeddings import EmbeddingRequest
 from shared.wire.sse import SseDecoder

@@ -22,7 +22,7 @@ def decode(data: bytes) -> str:
             f"content is not UTF-8: byte 0x{data[position]:02x} at offset {position}", param="content"
         ) from None
     if (nul := text.find("\0")) >= 0:
-        raise InvalidRequest(f"content holds a NUL character, the {nul + 1}th", param="content")
+        raise InvalidRequest(f"content holds a NUL character, as number {nul + 1}", param="content")
     check_length(len(text))
     return _LINE_END.sub("\n", text)
 

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from shared.clock import utc_now
 from shared.db.database import Database, Row
-from shared.errors import NotFound
+from shared.errors import NotFound, Unauthorized
 from shared.ids import derived_id
 from shared.memory import store, store_documents
 from shared.memory.documents.chunk import chunk_blocks
@@ -22,7 +22,7 @@ from shared.memory.model import NewMemory, ScopeRef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDocument:
-    """A document to keep, as its bytes. ``scope`` None is the agent's own; ``metadata`` can be filtered by."""
+    """A document to keep, as its bytes. ``metadata`` can be filtered by; ``scope``, ``by_admin`` as of NewMemory."""
 
     microdao_id: str
     agent_id: str
@@ -31,6 +31,7 @@ class NewDocument:
     title: str | None = None
     source: str | None = None
     scope: ScopeRef | None = None
+    by_admin: bool = False
     importance: float = 0.5
     occurred_at: datetime | None = None
     expires_at: datetime | None = None
@@ -56,7 +57,8 @@ class Documents:
         scope = document.scope or ScopeRef("agent", document.agent_id)
         row = _document_row(document, scope, parsed, len(chunks))
         items = [_item_row(document, row, chunk) for chunk in chunks]
-        async with self._intake.writing(document.microdao_id, document.agent_id, scope) as (connection, scope_id):
+        place = document.microdao_id, document.agent_id, scope
+        async with self._intake.writing(*place, by_admin=document.by_admin) as (connection, scope_id):
             if await store_documents.insert_document(connection, row | {"scope_id": scope_id}):
                 await store.insert_items(connection, [item | {"scope_id": scope_id} for item in items])
                 await enqueue_items(connection, document.microdao_id, [item["id"] for item in items])
@@ -75,11 +77,23 @@ class Documents:
         async with self._database.agent(microdao_id, agent_id) as connection:
             return await store_documents.list_documents(connection, after, limit)
 
-    async def delete(self, microdao_id: str, agent_id: str, document_id: str) -> None:
-        """Forget a document with all its chunks. Raises NotFound, also for what the agent may not change."""
+    async def delete(self, microdao_id: str, agent_id: str, document_id: str, *, by_admin: bool = False) -> None:
+        """Forget a document with all its chunks; ``by_admin`` one of the microDAO's own.
+
+        Raises NotFound, or Unauthorized for what the agent may only read.
+        """
+        missing = NotFound(f"there is no document {document_id!r} that {agent_id} may delete", param="document_id")
+        if by_admin:
+            everyones = ScopeRef("microdao", microdao_id)
+            async with self._intake.writing(microdao_id, agent_id, everyones, by_admin=True) as (connection, scope_id):
+                if not await store_documents.delete_document(connection, document_id, scope_id):
+                    raise missing
+            return
         async with self._database.agent(microdao_id, agent_id) as connection:
             if not await store_documents.delete_document(connection, document_id):
-                raise NotFound(f"there is no document {document_id!r} that {agent_id} may delete", param="document_id")
+                if await store_documents.read_document(connection, document_id):
+                    raise Unauthorized(f"{agent_id} may read {document_id} but not delete it")
+                raise missing
 
 
 def document_id(microdao_id: str, scope: ScopeRef, media_type: str, content_hash: bytes) -> str:

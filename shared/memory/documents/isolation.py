@@ -20,6 +20,8 @@ from shared.memory.documents.limits import MAX_MEMORY_BYTES
 from shared.memory.documents.model import Block, ParsedDocument
 
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPYCACHEPREFIX", "PYTHONDONTWRITEBYTECODE")
+_OUT_OF_MEMORY = 77
+"""Exit code."""
 _ERRORS: dict[str, type[ApiError]] = {error.__name__: error for error in (InvalidRequest, TooLarge)}
 
 
@@ -32,6 +34,10 @@ def parse_isolated(data: bytes, media_type: str, *, time_limit_s: float) -> Pars
         done = subprocess.run(command, input=data, capture_output=True, timeout=time_limit_s, env=environment)  # noqa: S603
     except subprocess.TimeoutExpired:
         _raise_slow(time_limit_s)
+    if done.returncode == _OUT_OF_MEMORY:
+        raise TooLarge(
+            f"content takes more than {MAX_MEMORY_BYTES:,} bytes of memory to read; split it", param="content"
+        )
     if done.returncode > 0:
         raise RuntimeError(f"the document reader failed: {done.stderr.decode(errors='replace')[-2_000:]}")
     if done.returncode:
@@ -71,8 +77,6 @@ def _answer(data: bytes, media_type: str) -> dict[str, Any]:
         document = _read(data, media_type)
     except ApiError as error:
         return {"error": type(error).__name__, "message": error.message}
-    except MemoryError:
-        return {"error": "TooLarge", "message": f"content takes more than {MAX_MEMORY_BYTES:,} bytes of memory to read"}
     fields = [(block.kind, block.text, block.level, block.page) for block in document.blocks]
     return {"title": document.title, "blocks": fields}
 
@@ -80,7 +84,9 @@ def _answer(data: bytes, media_type: str) -> dict[str, Any]:
 def _confine(time_limit_s: float) -> None:
     """Bounds this process for good; a bound that the system has set lower stays."""
     seconds = int(time_limit_s) + 1
-    bounds = [(resource.RLIMIT_AS, MAX_MEMORY_BYTES), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)]
+    bounds = [(resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)]
+    if sys.platform == "linux":  # macOS refuses to bound address space
+        bounds.append((resource.RLIMIT_AS, MAX_MEMORY_BYTES))
     for kind, bound in bounds:
         _, hard = resource.getrlimit(kind)
         lower = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
@@ -92,7 +98,11 @@ def _main(media_type: str, time_limit_s: str) -> None:
 
     logging.disable()  # a broken file can bring millions of warnings
     _confine(float(time_limit_s))
-    sys.stdout.buffer.write(orjson.dumps(_answer(sys.stdin.buffer.read(), media_type)))
+    try:
+        answer = orjson.dumps(_answer(sys.stdin.buffer.read(), media_type))
+    except MemoryError:
+        os._exit(_OUT_OF_MEMORY)  # at once: an orderly end takes memory, too
+    sys.stdout.buffer.write(answer)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ MAX_CHARACTERS = 5_000_000
 MAX_PAGES = 2_000
 MAX_STREAM_BYTES = 32_000_000
 """Of one PDF stream once decompressed; a page of text has some 10,000."""
-MAX_MEMORY_BYTES = 768_000_000
-"""Address space of the process that reads it."""
-TIME_LIMIT_S = 60.0
-"""Wall and processor time of that process, unless the caller says otherwise. The largest PDF takes some 30 s."""
+MAX_STREAM_TOKENS = 500_000
+"""Of one PDF stream: numbers, names and operators. A dense page of text has some 10,000, a map ten times that."""
+MAX_MEMORY_BYTES = 512_000_000
+"""Address space of the process that reads it. Markdown that is nothing but short lists reaches it before its length."""
+TIME_LIMITS_S = {"application/pdf": 120.0, "text/html": 20.0, "text/markdown": 60.0}
+"""Wall and processor time of that process: at least twice what the largest honest document takes."""

@@ -1,10 +1,11 @@
 """The door for documents: bytes of a media type → clean blocks."""
 
+import math
 from dataclasses import replace
 
 from shared.errors import InvalidRequest, TooLarge, UnsupportedMediaType
 from shared.memory.documents.clean import check_length, clean_line, decode
-from shared.memory.documents.limits import MAX_BYTES, TIME_LIMIT_S
+from shared.memory.documents.limits import MAX_BYTES, TIME_LIMITS_S
 from shared.memory.documents.model import ParsedDocument
 from shared.memory.documents.parse_text import parse_text
 
@@ -13,9 +14,9 @@ _UTF_8 = ("", "utf-8", "utf8", "us-ascii")
 
 
 def parse_document(
-    data: bytes, media_type: str, *, title: str | None = None, time_limit_s: float = TIME_LIMIT_S
+    data: bytes, media_type: str, *, title: str | None = None, time_limit_s: float = math.inf
 ) -> ParsedDocument:
-    """The blocks of a document, at least one. Blocks its thread, for up to ``time_limit_s``.
+    """The blocks of a document, at least one. Blocks its thread, for up to ``time_limit_s`` or its type's own limit.
 
     ``title`` goes before the document's own. Raises UnsupportedMediaType, TooLarge, or InvalidRequest for a document
     that is broken, encrypted, without text or not in UTF-8.
@@ -35,7 +36,7 @@ def _parse(data: bytes, kind: str, time_limit_s: float) -> ParsedDocument:
         return parse_text(decode(data))
     from shared.memory.documents.isolation import parse_isolated
 
-    return parse_isolated(data, kind, time_limit_s=time_limit_s)
+    return parse_isolated(data, kind, time_limit_s=min(time_limit_s, TIME_LIMITS_S[kind]))
 
 
 def _checked_type(media_type: str) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from shared.errors import TooLarge
 from shared.memory.documents.clean import clean_code, clean_line, clean_prose
 from shared.memory.documents.model import Block, ParsedDocument
 from shared.memory.documents.shapes import ListText, first_heading, join_rows
@@ -34,10 +35,17 @@ _SPACE = re.compile(r"\s+")
 
 
 def parse_html(text: str) -> ParsedDocument:
-    """The blocks of a page or fragment. Its title is that of ``<title>``, or else the first heading of level 1."""
-    from selectolax.lexbor import LexborHTMLParser
+    """The blocks of a page or fragment. Its title is that of ``<title>``, or else the first heading of level 1.
 
-    page = LexborHTMLParser(text)
+    Raises TooLarge when memory does not suffice.
+    """
+    from selectolax.lexbor import LexborHTMLParser, SelectolaxError
+
+    try:
+        page = LexborHTMLParser(text)
+    except SelectolaxError:
+        # There is no HTML that cannot be parsed: it has run out of memory.
+        raise TooLarge("content is HTML that takes too much memory to read; split it", param="content") from None
     title = page.css_first("head > title")
     blocks = tuple(block for block in _Walk().blocks_of(page.root) if block.text)
     return ParsedDocument((clean_line(title.text()) if title else "") or first_heading(blocks), blocks)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from shared.errors import InvalidRequest
 from shared.memory.documents.clean import clean_code, clean_line, clean_prose
 from shared.memory.documents.model import Block, ParsedDocument
 from shared.memory.documents.shapes import ListText, first_heading, join_rows
@@ -12,20 +13,26 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _MAX_NESTING = 60
-"""Lists and quotes within each other; what lies deeper is left out. Each costs some frames of Python's stack."""
+"""Lists and quotes within each other, a list counting as two. The reader drops all that follows a deeper one."""
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
-_FRONT_TITLE = re.compile(r"""^title:[ \t]*(["']?)(.+?)\1[ \t]*$""", re.MULTILINE)
+_FRONT_TITLE = re.compile(r"""^title:[ \t]*(["']?)(.*?)\1[ \t]*$""", re.MULTILINE)
 _LINE_BREAK_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
 def parse_markdown(text: str) -> ParsedDocument:
-    """The blocks of ``text``. Its title is that of the front matter, which is no block, or its first main heading."""
+    """The blocks of ``text``. Its title is that of the front matter, which is no block, or its first main heading.
+
+    Raises InvalidRequest for lists or quotes that nest too deeply to be read.
+    """
     from markdown_it import MarkdownIt
 
     front = _FRONT_MATTER.match(text)
     body = text[front.end() :] if front else text
     reader = MarkdownIt("commonmark", {"html": True, "maxNesting": _MAX_NESTING}).enable(["table", "strikethrough"])
-    blocks = tuple(_Walk().blocks_of(reader.parse(body)))
+    tokens = reader.parse(body)
+    if any(token.nesting == 1 and token.level >= _MAX_NESTING - 1 for token in tokens):
+        raise InvalidRequest("content has lists or quotes that nest too deeply", param="content")
+    blocks = tuple(_Walk().blocks_of(tokens))
     return ParsedDocument(_front_title(front[1] if front else "") or first_heading(blocks), blocks)
 
 

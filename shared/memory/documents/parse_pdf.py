@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import ApiError, InvalidRequest, TooLarge
 from shared.memory.documents.clean import check_length, clean_line
-from shared.memory.documents.limits import MAX_PAGES, MAX_STREAM_BYTES
+from shared.memory.documents.limits import MAX_PAGES, MAX_STREAM_BYTES, MAX_STREAM_TOKENS
 from shared.memory.documents.model import ParsedDocument
 from shared.memory.documents.pdf_layout import Line, layout
 from shared.memory.documents.shapes import first_heading
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _HEADER_WITHIN = 1_024
 """Bytes in which ``%PDF-`` must stand, by the rule that readers follow."""
+_MAX_REASON = 200
 _BOUNDS: dict[str, Any] = {
     "maximum_declared_stream_length": MAX_STREAM_BYTES,
     "array_based_stream_maximum_output_length": MAX_STREAM_BYTES,
@@ -26,6 +27,7 @@ _BOUNDS: dict[str, Any] = {
     "run_length_maximum_output_length": MAX_STREAM_BYTES,
     "zlib_maximum_output_length": MAX_STREAM_BYTES,
     "brotli_maximum_output_length": MAX_STREAM_BYTES,
+    "stream_parsing_work_maximum_count": MAX_STREAM_TOKENS,
     "jbig2dec_binary": None,  # an image decoder that pypdf would start
 }
 
@@ -36,6 +38,7 @@ def parse_pdf(data: bytes) -> ParsedDocument:
     Raises InvalidRequest for a file that is broken, encrypted or without text, or TooLarge.
     """
     from pypdf import apply_configuration
+    from pypdf.errors import LimitReachedError
 
     if b"%PDF-" not in data[:_HEADER_WITHIN]:
         raise InvalidRequest("content is not a PDF: %PDF- does not stand at its beginning", param="content")
@@ -44,10 +47,17 @@ def parse_pdf(data: bytes) -> ParsedDocument:
             return _read(data)
     except (ApiError, MemoryError):
         raise
+    except LimitReachedError as error:
+        raise TooLarge(
+            f"content is a PDF with more in it than it may have: {_reason(error)}", param="content"
+        ) from None
     except Exception as error:
         # pypdf states no set of exceptions: a broken file may raise any.
-        reason = clean_line(str(error))[:200] or type(error).__name__
-        raise InvalidRequest(f"content is a broken PDF: {reason}", param="content") from None
+        raise InvalidRequest(f"content is a broken PDF: {_reason(error)}", param="content") from None
+
+
+def _reason(error: Exception) -> str:
+    return clean_line(str(error))[:_MAX_REASON] or type(error).__name__
 
 
 def _read(data: bytes) -> ParsedDocument:

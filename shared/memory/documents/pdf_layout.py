@@ -17,6 +17,12 @@ _MAX_HEADING = 200
 """Characters: longer large print is text."""
 _WIDE_GAP = 1.35
 _SHORT_LINE = 0.75
+_HEADING_LEADING = 1.6
+"""Heights of print from a line of a heading to its next at most."""
+_MIN_REPEATS = 3
+_REPEATS_SHARE = 1 / 3
+"""Of all pages: a line that heads or ends so many is a running head."""
+_PAGE_NUMBER = re.compile(r"[-–—]?\s*\d{1,4}\s*[-–—]?")
 _BULLET = re.compile(r"[•◦▪‣●○■]\s*|(?=\d{1,2}[.)]\s)")
 _SENTENCE_END = re.compile(r"[.!?…:;][\"'»”’)\]]*$")
 _SPLIT_WORD = re.compile(r"(?<=\w)[-\u00ad\u2010]$")
@@ -47,7 +53,26 @@ class _Print:
 def layout(pages: Sequence[Sequence[Line]]) -> tuple[Block, ...]:
     """The blocks of all pages. None goes over the end of its page."""
     printed = _print_of(pages)
-    return tuple(block for number, lines in enumerate(pages, start=1) for block in _blocks(lines, printed, number))
+    read = enumerate(_without_running_lines(pages), start=1)
+    return tuple(block for number, lines in read for block in _blocks(lines, printed, number))
+
+
+def _without_running_lines(pages: Sequence[Sequence[Line]]) -> Iterator[Sequence[Line]]:
+    """Without page numbers and the running heads that a reader skips; of the latter the first stays."""
+    ends = Counter(text for lines in pages for text in {line.text.strip() for line in (*lines[:1], *lines[-1:])})
+    least = max(_MIN_REPEATS, len(pages) * _REPEATS_SHARE)
+    running = {text for text, count in ends.items() if count >= least}
+    seen: set[str] = set()
+    for lines in pages:
+        kept = [line for at, line in enumerate(lines) if 0 < at < len(lines) - 1 or _is_read(line, running, seen)]
+        yield kept if kept else lines
+
+
+def _is_read(line: Line, running: set[str], seen: set[str]) -> bool:
+    text = line.text.strip()
+    is_repeated = text in running and text in seen
+    seen.add(text)
+    return not is_repeated and not _PAGE_NUMBER.fullmatch(text)
 
 
 def _print_of(pages: Iterable[Sequence[Line]]) -> _Print:
@@ -91,13 +116,15 @@ def _parts(group: list[Line], line: Line, printed: _Print, usual_gap: float, usu
     last = group[-1]
     if printed.level(last) != printed.level(line):
         return True
+    if printed.level(line):
+        return last.y - line.y > line.size * _HEADING_LEADING
     is_list, is_item = (bool(_BULLET.match(one.text.lstrip())) for one in (group[0], line))
     if is_list or is_item:
         return is_list != is_item and (is_item or last.y - line.y > usual_gap * _WIDE_GAP)
     if last.y - line.y > usual_gap * _WIDE_GAP:
         return True
     ended = bool(_SENTENCE_END.search(last.text.rstrip()))
-    return not printed.level(line) and ended and len(last.text) < usual_length * _SHORT_LINE
+    return ended and len(last.text) < usual_length * _SHORT_LINE
 
 
 def _items(group: Sequence[Line]) -> Iterator[list[Line]]:

@@ -20,6 +20,9 @@ class LocalModel(Protocol):
     def dimensions(self) -> int:
         """Numbers in a vector."""
 
+    def prepare(self) -> None:
+        """Build what loading needs, if it is missing."""
+
     def warm(self) -> None:
         """Load what the first call would load. Raises when the model cannot be used at all."""
 
@@ -36,6 +39,9 @@ class Embedder(Protocol):
 
     async def dimensions(self) -> int:
         """Numbers in a vector."""
+
+    async def prepare(self) -> None:
+        """Build what loading needs, if it is missing."""
 
     async def warm(self) -> None:
         """Load what the first call would load. Raises when the model cannot be used at all."""
@@ -55,8 +61,12 @@ class LocalEmbedder:
         """Numbers in a vector."""
         return self._model.dimensions
 
+    async def prepare(self) -> None:
+        """Build the model's files if they are missing (some seconds)."""
+        await asyncio.to_thread(self._model.prepare)
+
     async def warm(self) -> None:
-        """Load the model (the first time it is built: some seconds). Raises when it cannot be used at all."""
+        """Load the model. Raises when it cannot be used at all."""
         await asyncio.to_thread(self._model.warm)
 
     async def embed(self, texts: Sequence[str], purpose: Purpose, microdao_id: str) -> list[Vector]:

@@ -1,1 +1,1 @@
-"""Finding memories: words and meaning, fused."""
+"""Finding memories: words and meaning, their surroundings, and one score out of all of it."""

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from shared.clock import utc_now
 from shared.db.database import Connection, Database, Row
 from shared.errors import NotFound
 from shared.memory import store_search
@@ -11,7 +12,8 @@ from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
 from shared.memory.model import MemoryQuery, Recollection, ScopeRef, Turn
 from shared.memory.search.folding import fold
-from shared.memory.search.fusion import Candidate, Ranked, rank
+from shared.memory.search.fusion import Candidate, Neighbour, Question, Ranked, rank
+from shared.memory.search.sizes import ScopeSizes
 from shared.memory.search.terms import query_terms
 
 _DEPTH = 100  # candidates of each arm
@@ -29,15 +31,18 @@ class Searcher:
     def __init__(self, database: Database, spaces: Spaces) -> None:
         self._database = database
         self._spaces = spaces
+        self._sizes = ScopeSizes()
 
     async def search(self, query: MemoryQuery) -> list[Recollection]:
         """The ``k`` best, best first. Raises NotFound (agent)."""
         space = await self._spaces.active()
         vector = await self._embed(space, query)
         async with self._database.agent(query.microdao_id, query.agent_id) as connection:
-            plan = await _plan(connection, query, space, vector)
-            candidates = [_candidate(row) for row in await store_search.find_candidates(connection, plan)]
-            return await _answers(connection, query, rank(candidates, query.query, query.mode))
+            plan = await self._plan(connection, query, space, vector)
+            found = await store_search.find_candidates(connection, plan)
+            question = Question(text=query.query, asked_at=utc_now(), idf=found.idf)
+            ranked = rank([_candidate(row) for row in found.candidates], question, query.k, query.mode)
+            return await _answers(connection, query, ranked)
 
     async def _embed(self, space: Space, query: MemoryQuery) -> Vector | None:
         if query.mode == "lexical":
@@ -45,41 +50,36 @@ class Searcher:
         (vector,) = await space.embedder.embed([query.query], "query", query.microdao_id)
         return vector
 
-
-async def _plan(
-    connection: Connection, query: MemoryQuery, space: Space, vector: Vector | None
-) -> store_search.SearchPlan:
-    scopes = await store_search.read_scopes(connection, space.id)
-    if not any(scope["kind"] == "agent" and scope["name"] == query.agent_id for scope in scopes):
-        raise NotFound(f"there is no agent {query.agent_id!r} in this microDAO", param="agent_id")
-    wanted = [scope for scope in scopes if scope["kind"] in (query.filters.scopes or (scope["kind"],))]
-    depth = max(_DEPTH, _SPARE * query.k)
-    return store_search.SearchPlan(
-        space_id=space.id,
-        dimensions=space.dimensions,
-        vector=vector,
-        terms=() if query.mode == "vector" else tuple(query_terms(query.query)),
-        scopes=[scope["scope_id"] for scope in wanted],
-        large_scopes=[scope["scope_id"] for scope in wanted if scope["is_large"]],
-        filters=query.filters,
-        depth=depth,
-        parts=max(depth, _PARTS * query.k),
-        reach=_REACH,
-    )
+    async def _plan(
+        self, connection: Connection, query: MemoryQuery, space: Space, vector: Vector | None
+    ) -> store_search.SearchPlan:
+        sizes = self._sizes.known()
+        scopes = await store_search.read_scopes(connection, space.id, query.filters, list(sizes))
+        if not any(scope["kind"] == "agent" and scope["name"] == query.agent_id for scope in scopes):
+            raise NotFound(f"there is no agent {query.agent_id!r} in this microDAO", param="agent_id")
+        self._sizes.complete(scopes, sizes)
+        wanted = [scope for scope in scopes if scope["kind"] in (query.filters.scopes or (scope["kind"],))]
+        depth = max(_DEPTH, _SPARE * query.k)
+        items = sum(scope["items"] for scope in wanted)
+        return store_search.SearchPlan(
+            space_id=space.id,
+            dimensions=space.dimensions,
+            vector=vector,
+            terms=() if query.mode == "vector" else tuple(query_terms(query.query)),
+            scopes=[scope["scope_id"] for scope in wanted],
+            large_scopes=[scope["scope_id"] for scope in wanted if scope["is_large"]],
+            filters=query.filters,
+            depth=depth,
+            parts=max(depth, _PARTS * query.k),
+            reach=_REACH,
+            items=items,
+            mean_words=max(1.0, sum(scope["words"] for scope in wanted) / max(1, items)),
+        )
 
 
 def _candidate(row: Row) -> Candidate:
-    near = zip(row["steps"] or (), row["cosines"] or (), row["bm25s"] or (), strict=True)
-    return Candidate(
-        number=row["number"],
-        thread=row["thread"],
-        author=row["author"],
-        occurred_at=row["occurred_at"],
-        importance=row["importance"],
-        cosine=row["cosine"],
-        bm25=row["bm25"],
-        neighbours={step: (cosine, bm25) for step, cosine, bm25 in near},
-    )
+    near = {one.pop("step"): Neighbour(**one) for one in row.pop("near")}
+    return Candidate(length=row.pop("words"), neighbours=near, **row)
 
 
 async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[Ranked]) -> list[Recollection]:

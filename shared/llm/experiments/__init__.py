@@ -1,0 +1,1 @@
+"""Shares calls out between variants of a prompt."""

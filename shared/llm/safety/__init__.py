@@ -1,0 +1,1 @@
+"""Takes out of prompts and answers what must not travel."""

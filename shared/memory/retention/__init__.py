@@ -1,0 +1,1 @@
+"""How long memories are kept: policies, pruning, and consolidation into summaries."""
