@@ -1,6 +1,6 @@
 """How memories come in: one at a time, or many in one transaction."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
 
@@ -82,14 +82,15 @@ def scope_of(item: NewMemory) -> ScopeRef:
 
 def item_row(item: NewMemory, **more: Any) -> dict[str, Any]:
     """The row of an item and its postings, without a job. Raises InvalidRequest or TooLarge."""
+    return {**with_postings(item_columns(item)), **more}
+
+
+def item_columns(item: NewMemory) -> dict[str, Any]:
+    """The row of an item without what finds it. Raises InvalidRequest or TooLarge."""
     check_new(item)
     canonical = canonical_json(item.content)
     digest = content_hash(canonical)
     scope = scope_of(item)
-    text = compose_text(item.content)
-    author = author_of(item.content)
-    moment = item.occurred_at or utc_now()
-    terms = item_terms(text, author, moment)
     source = item.content.get("source")
     return {
         "id": _item_id(item, scope, digest),
@@ -98,23 +99,30 @@ def item_row(item: NewMemory, **more: Any) -> dict[str, Any]:
         "tier": item.tier,
         "content": canonical.decode(),
         "content_hash": digest,
-        "text": text,
-        "author": author,
+        "text": compose_text(item.content),
+        "author": author_of(item.content),
         "source": item.source or (source if isinstance(source, str) else None),
         "channel_id": item.channel_id,
         "session_id": item.session_id,
         "document_id": None,
         "position": None,
         "importance": round(item.importance, 6),  # the column's precision; less than it can hold would be a fault
-        "occurred_at": moment,
+        "occurred_at": item.occurred_at or utc_now(),
         "expires_at": item.expires_at,
+    }
+
+
+def with_postings(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with the words that find the item, without a job."""
+    terms = item_terms(columns["text"], columns["author"], columns["occurred_at"])
+    return {
+        **columns,
         "words": sum(terms.values()),
         "lexicon": LEXICON,
         "terms": list(terms),
         "frequencies": [min(count, 32_767) for count in terms.values()],
         "job_id": None,
         "job_body": None,
-        **more,
     }
 
 

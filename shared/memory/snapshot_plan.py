@@ -63,26 +63,26 @@ def plan_items(target: Target, wanted: Sequence[Prepared], existing: Sequence[Ro
     ids = _resolve(target, wanted, alive)
     plan = Plan()
     for one in wanted:
-        row = {**one.row, "id": ids[one.id]}
+        own_id = ids[one.id]
         summary_id = ids.get(one.summary_id) if one.summary_id else None
-        _place(plan, row, summary_id, alive.get(row["id"]), mode)
+        _place(plan, one.row, own_id, summary_id, alive.get(own_id), mode)
     if mode == "replace":
         plan.remove += sorted(alive.keys() - set(ids.values()))
     return plan
 
 
-def _place(plan: Plan, row: dict[str, Any], summary_id: str | None, there: Row | None, mode: Mode) -> None:
+def _place(plan: Plan, row: Row, own_id: str, summary_id: str | None, there: Row | None, mode: Mode) -> None:
     is_same = there is not None and (mode == "merge" or _is_same(there, row, summary_id))
     if is_same and there is not None:
         plan.kept += 1
         if mode == "replace" and _is_outdated(there, row):
-            plan.change.append(row)
+            plan.change.append({**row, "id": own_id})
     else:
-        plan.add.append(_hidden(row) if summary_id else row)
+        plan.add.append({**row, "id": own_id})
         if there is not None:
-            plan.remove.append(row["id"])
+            plan.remove.append(own_id)
     if summary_id and (mode == "replace" or not is_same):
-        plan.links[row["id"]] = summary_id
+        plan.links[own_id] = summary_id
 
 
 def _resolve(target: Target, wanted: Sequence[Prepared], alive: Mapping[str, Row]) -> dict[str, str]:
@@ -124,11 +124,6 @@ def _agree(one: Row, other: Row, columns: Sequence[str]) -> bool:
 def _is_outdated(there: Row, row: Row) -> bool:
     is_weighted_alike = abs(there["importance"] - row["importance"]) < _IMPORTANCE_STEP
     return not is_weighted_alike or not _agree(there, row, ("tier", "expires_at"))
-
-
-def _hidden(row: dict[str, Any]) -> dict[str, Any]:
-    """Without postings: its summary stands for it."""
-    return {**row, "terms": [], "frequencies": [], "words": None}
 
 
 def _is_expired(row: Row, now: datetime) -> bool:

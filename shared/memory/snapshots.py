@@ -15,7 +15,7 @@ from shared.errors import ApiError, LimitExceeded, NotFound
 from shared.ids import new_id
 from shared.memory import store, store_documents, store_snapshots
 from shared.memory.documents.documents import chunk_id, document_id
-from shared.memory.intake import Intake, enqueue_items, item_row, no_agent
+from shared.memory.intake import Intake, enqueue_items, item_columns, no_agent, with_postings
 from shared.memory.model import NewMemory, ScopeRef
 from shared.memory.snapshot_file import FileWriter, SnapshotFile, read_file
 from shared.memory.snapshot_lines import DocumentLine, ItemLine
@@ -23,6 +23,8 @@ from shared.memory.snapshot_plan import Mode, Plan, Prepared, Target, plan_docum
 
 MAX_SNAPSHOTS: Final = 20
 """That an agent may have."""
+_HIDDEN: Final[dict[str, Any]] = {"terms": [], "frequencies": [], "words": None, "lexicon": None}
+_BATCH: Final = 500  # items whose postings are in memory at once
 _PIECE: Final = 256 * 1024  # bytes of a file that are sent at once
 
 
@@ -167,12 +169,23 @@ async def _apply(connection: Connection, scope_id: int, target: Target, contents
 
 
 async def _write_items(connection: Connection, scope_id: int, target: Target, plan: Plan) -> None:
-    await store.insert_items(connection, [row | {"scope_id": scope_id} for row in plan.add])
+    for start in range(0, len(plan.add), _BATCH):
+        rows = await asyncio.to_thread(_findable, plan, scope_id, start)
+        await store.insert_items(connection, rows)
     await store_snapshots.date_back(connection, plan.add)
     await store_snapshots.change_items(connection, plan.change)
     await store_snapshots.link_items(connection, plan.links)
     waiting = [row["id"] for row in plan.add if row["id"] not in plan.links]
     await enqueue_items(connection, target.microdao_id, waiting)
+
+
+def _findable(plan: Plan, scope_id: int, start: int) -> list[dict[str, Any]]:
+    """The next items to add, with postings unless a summary stands for them."""
+    rows = []
+    for columns in plan.add[start : start + _BATCH]:
+        row = {**with_postings(columns), "text": columns["kept_text"], "scope_id": scope_id}
+        rows.append(row | _HIDDEN if row["id"] in plan.links else row)
+    return rows
 
 
 def _contents(microdao_id: str, agent_id: str, data: bytes) -> _Contents:
@@ -181,7 +194,11 @@ def _contents(microdao_id: str, agent_id: str, data: bytes) -> _Contents:
     scope = ScopeRef("agent", agent_id)
     ids = {one.id: document_id(microdao_id, scope, one.media_type, one.content_hash) for one in file.documents}
     documents = [_document_row(microdao_id, agent_id, one, ids[one.id]) for one in file.documents]
-    return _Contents(documents, [_prepare(microdao_id, agent_id, one, ids) for one in file.items])
+    file.items.reverse()
+    # What has become a row is let go: a large file need not be in memory twice.
+    return _Contents(
+        documents, [_prepare(microdao_id, agent_id, file.items.pop(), ids) for _ in range(len(file.items))]
+    )
 
 
 def _document_row(microdao_id: str, agent_id: str, document: DocumentLine, own_id: str) -> dict[str, Any]:
@@ -206,7 +223,7 @@ def _prepare(microdao_id: str, agent_id: str, item: ItemLine, document_ids: dict
         more["document_id"] = document_ids[item.document_id]
         if item.position is not None:
             more["id"] = chunk_id(more["document_id"], item.position)
-            more |= {"text": text} if isinstance(text := item.content.get("text"), str) and text.strip() else {}
+            more |= {"kept_text": text} if isinstance(text := item.content.get("text"), str) and text.strip() else {}
     memory = NewMemory(
         microdao_id=microdao_id,
         agent_id=agent_id,
@@ -220,9 +237,10 @@ def _prepare(microdao_id: str, agent_id: str, item: ItemLine, document_ids: dict
         source=item.source,
     )
     try:
-        row = item_row(memory, **more)
+        columns = item_columns(memory)
     except ApiError as error:
         raise type(error)(f"line {item.line}: {error.message}", param=error.param) from None
+    row = {**columns, "kept_text": columns["text"], **more}
     return Prepared(item.id, row, item.summary_id, item.is_chunk)
 
 

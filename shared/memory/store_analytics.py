@@ -15,7 +15,7 @@ _ALIVE: Final = "i.scope_id = ANY(%(scopes)s::integer[]) AND (i.expires_at IS NU
 
 _GROWTH: Final = f"""
 SELECT to_char(i.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, i.tier, count(*) AS items,
-    sum(octet_length(i.content::text))::bigint AS bytes
+    sum(i.bytes)::bigint AS bytes
 FROM memory_item i WHERE {_ALIVE} AND i.created_at >= %(since)s AND i.created_at < %(until)s
 GROUP BY 1, 2 ORDER BY 1, 2
 """
@@ -31,9 +31,11 @@ GROUP BY memory_activity.day ORDER BY 1
 
 # Of the newest only: all texts of a large memory would have to be read.
 _DUPLICATES: Final = f"""
-SELECT count(*) AS looked_at, count(*) - count(DISTINCT (scope_id, digest)) AS duplicates FROM (
-    SELECT i.scope_id, md5(lower(regexp_replace(btrim(i.text), '\\s+', ' ', 'g'))) AS digest
-    FROM memory_item i WHERE {_ALIVE} ORDER BY i.created_at DESC, i.number DESC LIMIT %(most)s) newest
+WITH newest AS (
+    SELECT i.scope_id, md5(translate(lower(i.text), E' \\t\\r\\n', ''))::uuid AS digest
+    FROM memory_item i WHERE {_ALIVE} ORDER BY i.created_at DESC, i.number DESC LIMIT %(most)s),
+said AS (SELECT count(*) AS times FROM newest GROUP BY scope_id, digest)
+SELECT coalesce(sum(times), 0)::integer AS looked_at, coalesce(sum(times - 1), 0)::integer AS duplicates FROM said
 """
 
 _QUEUE: Final = f"""

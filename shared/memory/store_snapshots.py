@@ -61,7 +61,8 @@ WHERE t.id = c.id
 
 # What a summary stands for is not found itself, so nothing of it waits for the indexer.
 _LINK: Final = """
-UPDATE memory_item i SET summary_id = l.summary_id, state = 'ready', failure = NULL
+UPDATE memory_item i SET summary_id = l.summary_id, state = 'ready', failure = NULL, words = NULL, lexicon = NULL,
+    freed_at = NULL
 FROM unnest(%s::text[], %s::text[]) AS l (id, summary_id) WHERE i.id = l.id
 """
 
@@ -132,6 +133,8 @@ async def read_items(connection: Connection, scope_id: int) -> list[Row]:
 async def remove(connection: Connection, scope_id: int, item_ids: Sequence[str], document_ids: Sequence[str]) -> None:
     """Forget items, documents with their items, and what has expired."""
     named = {"scope_id": scope_id, "ids": list(item_ids), "documents": list(document_ids)}
+    # Which summaries stay is the caller's plan; else each would go with what it was made of.
+    await connection.execute("SELECT set_config('daarion.keeps_summaries', 'on', true)")
     locked = [row["id"] for row in await fetch_all(connection, _LOCK_ITEMS, named)]
     await connection.execute("DELETE FROM memory_item WHERE id = ANY(%s)", (locked,))
     await connection.execute("DELETE FROM memory_document WHERE id = ANY(%s)", (list(document_ids),))

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from shared.llm.limits import Limits, ScopeKey
+from shared.llm.money.limits import Limits, ScopeKey
 
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from shared.llm.limits import ScopeKey
+from shared.llm.money.limits import ScopeKey
 
 from localstack.postgres import EmbeddedPostgres
 from shared.bootstrap import Services
