@@ -36,9 +36,7 @@ WHERE s.scope_id = ANY ((SELECT agent_scopes('read'))::integer[])
 
 _ALIVE: Final = "(p.expires_at IS NULL OR p.expires_at > now())"
 
-_EXPIRED: Final = """
-{item} <> ALL (ARRAY(
-    SELECT number FROM memory_item WHERE scope_id = ANY(%(scopes)s::integer[]) AND expires_at <= now()))"""
+_EXPIRED: Final = "{item} <> ALL (ARRAY(SELECT number FROM expired))"
 
 _MATCHING: Final = "EXISTS (SELECT 1 FROM memory_item i WHERE i.number = {item} AND " + MATCHING + ")"
 
@@ -57,7 +55,9 @@ _APPROXIMATE: Final = """
 # Everything in double precision: numerics would take twenty times as long. Terms are looked up one by one, whatever
 # the planner thinks of them (OFFSET 0).
 _SEARCH: Final = """
-WITH hits AS MATERIALIZED (
+WITH expired AS MATERIALIZED (
+    SELECT number FROM memory_item WHERE scope_id = ANY(%(scopes)s::integer[]) AND expires_at <= now()),
+hits AS MATERIALIZED (
     SELECT a.place, p.item, p.frequency, p.words
     FROM unnest(%(terms)s::text[]) WITH ORDINALITY AS a (term, place) CROSS JOIN LATERAL (
         SELECT p.item, p.frequency, p.words FROM memory_posting p
