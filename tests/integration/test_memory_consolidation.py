@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from shared.llm.money.limits import Limits, ScopeKey
 
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all
 from shared.errors import InvalidRequest
 from shared.llm.gateway import open_gateway
+from shared.llm.money.limits import Limits, ScopeKey
 from shared.memory.embedding.embedders import open_local_model
 from shared.memory.embedding.port import LocalEmbedder
 from shared.memory.embedding.spaces import Spaces

@@ -4,13 +4,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from shared.llm.money.limits import ScopeKey
 
 from localstack.postgres import EmbeddedPostgres
 from shared.bootstrap import Services
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all, fetch_one
 from shared.errors import InsufficientQuota, InvalidRequest, Unavailable
+from shared.llm.money.limits import ScopeKey
 from shared.memory import reindexing, store_embedding_cache
 from shared.memory.embedding.caches import KeptEmbedder, RecentVectors
 from shared.memory.embedding.provider import ProviderEmbedder

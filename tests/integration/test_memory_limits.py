@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.cloud.outbox import Outbox
-from shared.db.database import Database
+from shared.db.database import Database, fetch_one
 from shared.errors import InvalidRequest, TooLarge
 from shared.memory.memory import Memory, open_memory
 from shared.memory.model import MemoryQuery, NewMemory
