@@ -8,7 +8,7 @@ from fastapi.security import HTTPBearer
 
 from shared.bootstrap import Services
 from shared.errors import NotFound
-from shared.policy.decision import Resource, authorize
+from shared.policy.decision import Resource, authorize, decide
 from shared.policy.principal import Principal
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `daarion keys create` makes one.")
@@ -45,3 +45,8 @@ def within(principal: Principal, microdao_id: str | None) -> Principal:
 def permit(principal: Principal, action: str, kind: str = "MicroDao", identifier: str | None = None) -> None:
     """Ask the policy about something of the caller's own microDAO."""
     authorize(principal, action, Resource(kind, identifier or principal.microdao_id, principal.microdao_id))
+
+
+def may(principal: Principal, action: str) -> bool:
+    """Whether the policy would permit something in the caller's own microDAO, where less is done without it."""
+    return decide(principal, action, Resource("MicroDao", principal.microdao_id, principal.microdao_id)).allow

@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from functions.chat.bodies import JsonRoute, is_raw
-from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
+from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, may, permit, within
 from functions.chat.memory_bodies import AgentBody, Identifier, MemoryAction, acting
 from functions.chat.schemas import ERRORS, Accepted, Body, View
 from shared.bootstrap import Services
@@ -181,11 +181,16 @@ async def restore(
     services: ServicesDep,
     principal: PrincipalDep,
 ) -> RestoredView:
-    """Into the same or another agent of the microDAO. ``merge`` adds what is missing, ``replace`` forgets the rest."""
+    """``merge`` adds what is missing, ``replace`` forgets the rest. Into another agent only if it may read that
+    memory, or by who may share it."""
     principal = within(principal, body.microdao_id)
-    snapshot = await _permitted(services, principal, snapshot_id, None, "memory.read")
+    by_admin = may(principal, "memory.share")
+    reader = None if by_admin else body.agent_id
+    snapshot = await _permitted(services, principal, snapshot_id, reader, "memory.read")
     permit(principal, "memory.write", "Agent", body.agent_id or snapshot["agent_id"])
-    restored = await services.memory.snapshots.restore(principal.microdao_id, snapshot_id, body.agent_id, body.mode)
+    restored = await services.memory.snapshots.restore(
+        principal.microdao_id, snapshot_id, body.agent_id, body.mode, by_admin=by_admin
+    )
     return RestoredView.model_validate(restored, from_attributes=True)
 
 

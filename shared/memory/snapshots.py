@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 
 from shared.clock import utc_now
 from shared.db.database import Connection, Database, Row
-from shared.errors import ApiError, LimitExceeded, NotFound
+from shared.errors import ApiError, LimitExceeded, NotFound, Unauthorized
 from shared.ids import new_id
 from shared.memory import store, store_documents, store_snapshots
 from shared.memory.documents.documents import chunk_id, document_id
@@ -98,21 +98,25 @@ class Snapshots:
             return _found(await store_snapshots.read_snapshot(connection, snapshot_id), snapshot_id)
 
     async def delete(self, microdao_id: str, snapshot_id: str, agent_id: str | None = None) -> None:
-        """Forget a snapshot. Raises NotFound, also for what the agent may not change."""
+        """Forget a snapshot. Raises NotFound, or Unauthorized for what the agent may only read."""
         async with self._acting(microdao_id, agent_id) as connection:
             if not await store_snapshots.delete_snapshot(connection, snapshot_id):
-                raise _no_snapshot(snapshot_id)
+                _found(await store_snapshots.read_snapshot(connection, snapshot_id), snapshot_id)
+                raise Unauthorized(f"{agent_id} may read {snapshot_id} but not delete it")
 
     async def file(self, microdao_id: str, snapshot_id: str, agent_id: str | None = None) -> Iterator[bytes]:
         """The snapshot's file, piece by piece. Raises NotFound."""
         return _inflated((await self._read(microdao_id, snapshot_id, agent_id))["file"])
 
-    async def restore(self, microdao_id: str, snapshot_id: str, agent_id: str | None, mode: Mode) -> Restored:
+    async def restore(
+        self, microdao_id: str, snapshot_id: str, agent_id: str | None, mode: Mode, *, by_admin: bool = False
+    ) -> Restored:
         """Make the memory of an agent (None: whose snapshot it is) what the snapshot says, or add what it lacks.
 
-        All or nothing; who reads meanwhile sees the memory before or after. Raises NotFound (snapshot, agent).
+        All or nothing; who reads meanwhile sees the memory before or after. Raises NotFound (agent; snapshot, also for
+        one that the agent may not read, unless ``by_admin``).
         """
-        row = await self._read(microdao_id, snapshot_id, None)
+        row = await self._read(microdao_id, snapshot_id, None if by_admin else agent_id)
         data = await asyncio.to_thread(zlib.decompress, row["file"])
         return await self._restore(microdao_id, agent_id or row["agent_id"], data, mode, origin=row["scope_id"])
 

@@ -10,7 +10,7 @@ from localstack.postgres import EmbeddedPostgres
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_all
-from shared.errors import InvalidRequest, LimitExceeded, NotFound, Unavailable
+from shared.errors import InvalidRequest, LimitExceeded, NotFound, Unauthorized, Unavailable
 from shared.ids import new_id
 from shared.memory.channels import Message
 from shared.memory.documents.documents import NewDocument
@@ -181,10 +181,10 @@ async def test_to_another_agent_and_to_another_microdao(memory: Memory, database
     snapshot = await memory.snapshots.save(microdao, AGENT, "")
     data = b"".join(await memory.snapshots.file(microdao, snapshot["id"]))
 
-    first = await memory.snapshots.restore(microdao, snapshot["id"], OTHER, mode)
+    first = await memory.snapshots.restore(microdao, snapshot["id"], OTHER, mode, by_admin=True)
     assert (first.agent_id, first.added, first.documents_added) == (OTHER, 9, 1)
     assert await rows_of(database, microdao, OTHER) == before, "in order, with links, documents and times"
-    second = await memory.snapshots.restore(microdao, snapshot["id"], OTHER, mode)
+    second = await memory.snapshots.restore(microdao, snapshot["id"], OTHER, mode, by_admin=True)
     assert (second.added, second.removed, second.kept, second.documents_added) == (0, 0, 9, 0)
 
     for added in (9, 0):
@@ -343,11 +343,13 @@ async def test_isolation(memory: Memory, database: Database, microdao: str):
 
     grant = await memory.sharing.share(microdao, Grantee("agent", AGENT), Grantee("agent", OTHER), "read")
     assert (await memory.snapshots.get(microdao, snapshot, OTHER))["id"] == snapshot, "shared with the memory"
-    with pytest.raises(NotFound):
+    with pytest.raises(Unauthorized):
         await memory.snapshots.delete(microdao, snapshot, OTHER)
     await memory.sharing.revoke(microdao, grant["id"])
     with pytest.raises(NotFound):
         await memory.snapshots.get(microdao, snapshot, OTHER)
+    with pytest.raises(NotFound):
+        await memory.snapshots.restore(microdao, snapshot, OTHER, "merge")
     await memory.snapshots.delete(microdao, snapshot, AGENT)
     with pytest.raises(NotFound):
         await memory.snapshots.get(microdao, snapshot)
