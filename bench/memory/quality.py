@@ -63,12 +63,12 @@ def locomo(stack: Stack, conversations: Sequence[Conversation]) -> None:
         placed = {"conversation": conversation.name, "turns": turns, "questions": questions}
         by_conversation.append(placed | figures(own["hybrid"]))
     model = run(stack.services.memory.spaces.active()).embedder.model
-    rows: list[dict[str, Any]] = [{"search": f"{mode}, {model}", **figures(answers[mode])} for mode in MODES]
+    rows: list[dict[str, Any]] = [{"search": mode, **figures(answers[mode])} for mode in MODES]
     columns = dict.fromkeys(rows[0], "")
     report(
         "memory-quality",
         [*rows, *({**columns, **anchor} for anchor in _ANCHORS)],
-        "percent; categories 1-4 unless said",
+        f"percent; categories 1-4 unless said; embedded with {model}",
     )
     report("memory-quality-conversations", by_conversation, "hybrid")
     report("memory-quality-categories", _by_category(answers["hybrid"]), "hybrid")

@@ -23,6 +23,7 @@ from shared.settings import ROOT, Settings
 AGENT = "agent:bench"
 SECRET = "bench-secret-key-of-enough-length"
 _HEALTHY_WITHIN_S = 60.0
+_IDLE_S = 2.0  # the server closes connections that are idle for five seconds
 
 
 @dataclass(slots=True)
@@ -32,15 +33,17 @@ class Api:
     port: int
     key: str
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
+    _used_at: float = 0.0
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to a body. Raises RuntimeError unless it is a success."""
-        if self._connection is None:
+        if self._connection is None or time.monotonic() - self._used_at > _IDLE_S:
             self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
         self._connection.request("POST", path, json.dumps(body).encode(), headers)
         answer = self._connection.getresponse()
         data = answer.read()
+        self._used_at = time.monotonic()
         if answer.status not in (200, 201):
             raise RuntimeError(f"{path}: {answer.status} {data[:300]!r}")
         return dict(json.loads(data))
@@ -88,8 +91,10 @@ def running_stack(folder: Path) -> Iterator[Stack]:
     try:
         with _api_process(settings, port):
             services = Services(settings)
-            yield Stack(settings, services, postgres, port)
-            run(services.close())
+            try:
+                yield Stack(settings, services, postgres, port)
+            finally:
+                run(services.close())
     finally:
         postgres.stop()
 
