@@ -28,6 +28,8 @@ def bag_of_words(text: str, dimensions: int) -> list[float]:
 class BagOfWords:
     """An embedding model in this process. ``refuses`` and ``fails`` are words in texts that it does not take."""
 
+    cosines = (0.0, 0.9)
+
     def __init__(self, model: str, dimensions: int = 64) -> None:
         self.model = model
         self.size = dimensions
@@ -37,6 +39,9 @@ class BagOfWords:
 
     async def dimensions(self, microdao_id: str = "") -> int:
         return self.size
+
+    async def prepare(self) -> None:
+        return
 
     async def warm(self) -> None:
         return

@@ -15,7 +15,7 @@ from shared.db.database import Database, Row, fetch_all
 from shared.errors import InvalidRequest
 from shared.llm.gateway import open_gateway
 from shared.llm.money.limits import Limits, ScopeKey
-from shared.memory.embedding.embedders import open_local_model
+from shared.memory.embedding.embedders import Embedders, open_local_model
 from shared.memory.embedding.port import LocalEmbedder
 from shared.memory.embedding.spaces import Spaces
 from shared.memory.intake import enqueue_items
@@ -304,6 +304,7 @@ class _Halting:
     def __init__(self, embedder) -> None:
         self._embedder = embedder
         self.model, self.dimensions, self.warm = embedder.model, embedder.dimensions, embedder.warm
+        self.cosines = embedder.cosines
         self.reached, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def embed(self, texts, purpose, microdao_id):
@@ -323,7 +324,7 @@ async def test_an_indexer_that_was_overtaken_writes_nothing(
         await enqueue_items(connection, microdao, ids)
     embedder = _Halting(LocalEmbedder(open_local_model(settings)))
     rival = asyncio.create_task(
-        Memory(database, outbox, Spaces(database, embedder)).index(await queued(database, microdao))
+        Memory(database, outbox, Spaces(database, Embedders(embedder))).index(await queued(database, microdao))
     )
     await embedder.reached.wait()
     assert len((await run(memory, microdao)).groups) == 1

@@ -51,7 +51,7 @@ CALL protect_tenant_table('memory_embedding_cache');
 -- Which scopes hold about so many vectors of a space in the shared partition or more. From the planner's statistics, so
 -- that asking costs nothing however many vectors there are; a scope that large is among the most common values.
 CREATE FUNCTION crowded_memory_scopes(in_space smallint, least_vectors integer) RETURNS TABLE (scope_id integer, vectors bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp
 BEGIN ATOMIC
     SELECT m.scope_id, (m.frequency * greatest(c.reltuples, 0))::bigint AS vectors
     FROM pg_class c JOIN pg_stats s ON s.schemaname = 'public' AND s.tablename = c.relname AND s.attname = 'scope_id',
