@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from shared.bootstrap import Services
-from shared.memory.reindexing import Progress
+from shared.memory.indexing.reindexing import Progress
 from shared.settings import Settings
 
 _POLL_S = 1.0

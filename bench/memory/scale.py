@@ -22,9 +22,9 @@ from bench.memory import bulk, corpus
 from bench.memory.corpus import Tenant
 from bench.memory.stack import AGENT, Stack, load_average, run, running_stack
 from bench.report import report
-from shared.memory import store_search
 from shared.memory.embedding.spaces import Space
 from shared.memory.model import Filters
+from shared.memory.search import store_search
 
 K = 10
 QUERIES = 200

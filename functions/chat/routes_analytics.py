@@ -10,7 +10,7 @@ from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, pe
 from functions.chat.memory_bodies import Tier, read_cursor, write_cursor
 from functions.chat.schemas import ERRORS, View
 from shared.db.database import Row
-from shared.memory.analytics import Subject, Wanted
+from shared.memory.analytics.analytics import Subject, Wanted
 from shared.memory.model import ScopeKind
 from shared.policy.principal import Principal
 from shared.usage.report import parse_period

@@ -13,7 +13,7 @@ from functions.chat.schemas import ERRORS, Accepted, Body, View
 from shared.db.database import Row
 from shared.errors import InvalidRequest
 from shared.memory.model import Access, Grantee, Reach
-from shared.memory.sharing import Direction
+from shared.memory.sharing.sharing import Direction
 
 router = APIRouter(
     prefix="/internal/agent-memory", route_class=JsonRoute, responses=ERRORS, tags=["Memory teams and sharing"]

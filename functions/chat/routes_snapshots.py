@@ -14,7 +14,7 @@ from functions.chat.schemas import ERRORS, Accepted, Body, View
 from shared.bootstrap import Services
 from shared.db.database import Row
 from shared.errors import UnsupportedMediaType
-from shared.memory.snapshot_file import MEDIA_TYPE
+from shared.memory.snapshots.file import MEDIA_TYPE
 from shared.policy.principal import Principal
 
 router = APIRouter(

@@ -6,16 +6,19 @@ from typing import TYPE_CHECKING
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
 from shared.errors import InvalidRequest, NotFound, Unauthorized
-from shared.memory import store, store_embedding_cache, store_index, store_retention
-from shared.memory.analytics import Analytics
+from shared.memory import store
+from shared.memory.analytics.analytics import Analytics
 from shared.memory.channels import Channels
 from shared.memory.content import check_filters, check_query
 from shared.memory.documents.documents import Documents
+from shared.memory.embedding import store_embedding_cache
 from shared.memory.embedding.embedders import open_embedders
 from shared.memory.embedding.spaces import Spaces
-from shared.memory.indexing import Indexer
+from shared.memory.indexing import store_index
+from shared.memory.indexing.indexer import Indexer
+from shared.memory.indexing.large_scopes import LargeScopes
+from shared.memory.indexing.reindexing import Reindexing
 from shared.memory.intake import Intake, enqueue_items, no_agent
-from shared.memory.large_scopes import LargeScopes
 from shared.memory.model import (
     TIERS,
     Filters,
@@ -28,12 +31,12 @@ from shared.memory.model import (
     ScopeRef,
     StoredMemory,
 )
-from shared.memory.reindexing import Reindexing
+from shared.memory.retention import store_retention
 from shared.memory.retention.retention import Retention
 from shared.memory.retention.summaries import Summaries
 from shared.memory.search.searcher import Searcher
-from shared.memory.sharing import Sharing
-from shared.memory.snapshots import Snapshots
+from shared.memory.sharing.sharing import Sharing
+from shared.memory.snapshots.snapshots import Snapshots
 from shared.settings import Settings
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from shared.memory.snapshot_file import MEDIA_TYPE
+from shared.memory.snapshots.file import MEDIA_TYPE
 from tests.unit.test_memory_snapshot_file import file_of
 
 Kind = Literal[

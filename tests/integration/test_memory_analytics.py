@@ -13,7 +13,7 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_all
 from shared.errors import InvalidRequest, NotFound
 from shared.ids import new_id
-from shared.memory.analytics import Subject, Wanted
+from shared.memory.analytics.analytics import Subject, Wanted
 from shared.memory.memory import Memory, open_memory
 from shared.settings import Settings
 from shared.usage.events import UsageEvent, record

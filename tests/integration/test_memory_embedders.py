@@ -11,9 +11,10 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all, fetch_one
 from shared.errors import InsufficientQuota, InvalidRequest, Unavailable
 from shared.llm.money.limits import ScopeKey
-from shared.memory import reindexing, store_embedding_cache
+from shared.memory.embedding import store_embedding_cache
 from shared.memory.embedding.caches import KeptEmbedder, RecentVectors
 from shared.memory.embedding.provider import ProviderEmbedder
+from shared.memory.indexing import reindexing
 from shared.memory.memory import Memory
 from shared.settings import Settings
 from tests.embeddings import BagOfWords, FakeEmbeddings, add_tenant, own_database

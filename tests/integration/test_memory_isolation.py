@@ -13,10 +13,10 @@ from functions.chat.app import create_api, create_app
 from localstack.postgres import EmbeddedPostgres
 from shared.bootstrap import Services
 from shared.ids import new_id
-from shared.memory import store_retention
 from shared.memory.channels import Message
 from shared.memory.documents.documents import NewDocument
 from shared.memory.model import Access, Grantee, NewMemory, ScopeRef
+from shared.memory.retention import store_retention
 from shared.settings import Settings
 from tests import any_rows
 from tests.integration.memory_cases import ALICE, BOB, CASES, CHANNEL, SECRET, TEAM, Ids

@@ -14,7 +14,7 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_all, fetch_one
 from shared.memory.embedding.embedders import Embedders
 from shared.memory.embedding.spaces import Spaces
-from shared.memory.large_scopes import LargeScopes
+from shared.memory.indexing.large_scopes import LargeScopes
 from shared.memory.memory import Memory
 from tests.embeddings import BagOfWords, add_tenant, beside, own_database
 from tests.memories import AGENT, ask, new, queued

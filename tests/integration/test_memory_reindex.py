@@ -12,9 +12,9 @@ from localstack.postgres import EmbeddedPostgres
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all, fetch_one
 from shared.errors import Conflict, InsufficientQuota, NotFound
-from shared.memory import reindexing
 from shared.memory.embedding.embedders import Embedders
 from shared.memory.embedding.spaces import Spaces
+from shared.memory.indexing import reindexing
 from shared.memory.memory import Memory
 from shared.memory.search.terms import LEXICON
 from tests.embeddings import BagOfWords, add_tenant, own_database

@@ -16,8 +16,8 @@ from shared.memory.channels import Message
 from shared.memory.documents.documents import NewDocument
 from shared.memory.memory import Memory, open_memory
 from shared.memory.model import Filters, Grantee, Listing
-from shared.memory.snapshot_file import read_file
-from shared.memory.snapshots import MAX_SNAPSHOTS
+from shared.memory.snapshots.file import read_file
+from shared.memory.snapshots.snapshots import MAX_SNAPSHOTS
 from tests.memories import AGENT, ask, embedded, index_all, new, queued
 from tests.unit.test_memory_snapshot_file import file_of, item
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from functions.chat.bodies import MAX_RAW_BYTES, RAW_TYPES
 from shared.errors import InvalidRequest, TooLarge
-from shared.memory import snapshot_file
 from shared.memory.model import TIERS
-from shared.memory.snapshot_file import MAX_BYTES, MAX_ITEMS, MEDIA_TYPE, FileWriter, read_file, seal
+from shared.memory.snapshots import file as snapshot_file
+from shared.memory.snapshots.file import MAX_BYTES, MAX_ITEMS, MEDIA_TYPE, FileWriter, read_file, seal
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -12,7 +12,8 @@ from shared.clock import utc_now
 from shared.db.database import Database, Row
 from shared.errors import NotFound, Unauthorized
 from shared.ids import derived_id
-from shared.memory import store, store_documents
+from shared.memory import store
+from shared.memory.documents import store_documents
 from shared.memory.documents.chunk import chunk_blocks
 from shared.memory.documents.model import Chunk, ParsedDocument
 from shared.memory.documents.parse import parse_document

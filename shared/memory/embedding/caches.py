@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from shared.db.database import Database
-from shared.memory import store_embedding_cache
+from shared.memory.embedding import store_embedding_cache
 from shared.memory.embedding.port import Embedder, Purpose, Vector
 from shared.memory.embedding.provider import TEXTS_A_CALL
 

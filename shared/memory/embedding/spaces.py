@@ -7,7 +7,7 @@ from typing import Literal
 
 from shared.db.database import Database
 from shared.errors import Unavailable
-from shared.memory import store_spaces
+from shared.memory.embedding import store_spaces
 from shared.memory.embedding.caches import RecentVectors
 from shared.memory.embedding.embedders import Embedders
 from shared.memory.embedding.port import Embedder, Purpose, Vector
@@ -53,7 +53,7 @@ class Spaces:
         self.embedders = embedders
         self.recent = RecentVectors()
         self._known: list[Space] = []
-        self._read_at = 0.0
+        self._read_at = self._changed_at = 0.0
 
     async def active(self) -> Space:
         """The space that queries search. Raises Unavailable when this process lacks its model."""
@@ -71,12 +71,13 @@ class Spaces:
 
     def reread(self) -> None:
         """Forget which spaces there are: something has changed."""
-        self._read_at = 0.0
+        self._changed_at = time.monotonic()
 
     async def _spaces(self) -> list[Space]:
-        if not self._known or time.monotonic() - self._read_at > _REMEMBERED_S:
+        now = time.monotonic()  # taken before reading: what changes meanwhile is read the next time
+        if not self._known or self._read_at <= self._changed_at or now - self._read_at > _REMEMBERED_S:
             self._known = await self._read()
-            self._read_at = time.monotonic()
+            self._read_at = now
         return self._known
 
     async def _read(self) -> list[Space]:

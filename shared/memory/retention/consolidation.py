@@ -19,9 +19,10 @@ from shared.db.database import Connection, Database, Row
 from shared.errors import ApiError
 from shared.ids import derived_id
 from shared.llm.caller import Caller
-from shared.memory import store, store_consolidation, store_retention
+from shared.memory import store
 from shared.memory.intake import QUEUE, item_row
 from shared.memory.model import NewMemory, ScopeRef
+from shared.memory.retention import store_consolidation, store_retention
 from shared.memory.retention.policy import days_before
 from shared.memory.retention.scopes import Scope
 from shared.memory.retention.summaries import Summaries, Told, Written

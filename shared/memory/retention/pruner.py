@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.db.database import Connection, Database
-from shared.memory import store_pruning, store_retention
+from shared.memory.retention import store_pruning, store_retention
 from shared.memory.retention.pruning import Excess, Reason, Removal, Unit, evict, excess, judge
 from shared.memory.retention.scopes import Scope, all_cutoffs, rule_columns
 

@@ -10,8 +10,8 @@ from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Connection, Database, Row
 from shared.errors import InvalidRequest, NotFound
-from shared.memory import store_retention
 from shared.memory.intake import no_agent
+from shared.memory.retention import store_retention
 from shared.memory.retention.consolidation import Consolidated, Consolidation, Group
 from shared.memory.retention.policy import RetentionPolicy, effective_policy
 from shared.memory.retention.pruner import Pruner, Pruning

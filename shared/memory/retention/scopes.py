@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from shared.db.database import Connection
-from shared.memory import store_retention
 from shared.memory.model import ScopeKind
+from shared.memory.retention import store_retention
 from shared.memory.retention.policy import Cutoffs, RetentionPolicy, cutoffs, effective_policy
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from shared.clock import utc_now
 from shared.db.database import Connection, Database, Row
 from shared.errors import ApiError, NotFound
-from shared.memory import store_search
 from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
 from shared.memory.model import MemoryQuery, Recollection, ScopeRef, SearchMode, Turn
+from shared.memory.search import store_search
 from shared.memory.search.folding import fold
 from shared.memory.search.fusion import Candidate, Neighbour, Question, Ranked, rank
 from shared.memory.search.sizes import ScopeSizes

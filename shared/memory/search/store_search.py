@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from shared.db.database import Connection, Row, fetch_all
 from shared.memory.embedding.port import Vector
+from shared.memory.indexing.store_index import literal
 from shared.memory.model import Filters
 from shared.memory.store import MATCHING, filter_parameters
-from shared.memory.store_index import literal
 
 # Sent first, for the planning of functions in policies depends on it, too. Sequential scans are never right here, and a
 # plan made while the tables were small must not have any.

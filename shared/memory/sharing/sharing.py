@@ -12,9 +12,9 @@ from psycopg.errors import ForeignKeyViolation
 from shared.db.database import Database, Row
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.ids import new_id
-from shared.memory import store_sharing
 from shared.memory.intake import no_agent
 from shared.memory.model import Access, Grantee, Reach, Reason, ScopeRef
+from shared.memory.sharing import store_sharing
 
 Direction = Literal["by", "with"]
 

@@ -4,7 +4,7 @@ from psycopg.errors import DuplicateTable
 
 from shared.db.database import Database
 from shared.errors import Unavailable
-from shared.memory import store_spaces
+from shared.memory.embedding import store_spaces
 from shared.observability import Log
 
 MOST_EXACT_VECTORS = 20_000

@@ -13,13 +13,15 @@ from shared.clock import utc_now
 from shared.db.database import Connection, Database, Row
 from shared.errors import ApiError, LimitExceeded, NotFound, Unauthorized
 from shared.ids import new_id
-from shared.memory import store, store_documents, store_snapshots
+from shared.memory import store
+from shared.memory.documents import store_documents
 from shared.memory.documents.documents import chunk_id, document_id
 from shared.memory.intake import Intake, enqueue_items, item_columns, no_agent, with_postings
 from shared.memory.model import NewMemory, ScopeRef
-from shared.memory.snapshot_file import FileWriter, SnapshotFile, read_file
-from shared.memory.snapshot_lines import DocumentLine, ItemLine
-from shared.memory.snapshot_plan import Mode, Plan, Prepared, Target, plan_documents, plan_items
+from shared.memory.snapshots import store_snapshots
+from shared.memory.snapshots.file import FileWriter, SnapshotFile, read_file
+from shared.memory.snapshots.lines import DocumentLine, ItemLine
+from shared.memory.snapshots.plan import Mode, Plan, Prepared, Target, plan_documents, plan_items
 
 MAX_SNAPSHOTS: Final = 20
 """That an agent may have."""

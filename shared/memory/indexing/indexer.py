@@ -13,10 +13,11 @@ from typing import TypeGuard
 from shared.cloud.outbox import claim
 from shared.db.database import Connection, Database, Row
 from shared.errors import ApiError, InsufficientQuota, InvalidRequest
-from shared.memory import store_index, store_spaces
+from shared.memory.embedding import store_spaces
 from shared.memory.embedding.passages import item_passages
 from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
+from shared.memory.indexing import store_index
 from shared.memory.model import IndexJob
 from shared.memory.search.terms import LEXICON, item_terms
 from shared.observability import Log

@@ -15,7 +15,7 @@ import orjson
 
 from shared.clock import rfc3339
 from shared.errors import InvalidRequest, TooLarge
-from shared.memory.snapshot_lines import DocumentLine, ItemLine, check_manifest, read_document, read_item
+from shared.memory.snapshots.lines import DocumentLine, ItemLine, check_manifest, read_document, read_item
 from shared.wire.depth import is_deeper
 
 FORMAT: Final = "daarion-memory"

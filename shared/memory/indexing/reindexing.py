@@ -17,9 +17,10 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Connection, Database, Row
 from shared.errors import ApiError, Conflict, InvalidRequest, NotFound
 from shared.ids import new_id
-from shared.memory import store_reindex, store_spaces
+from shared.memory.embedding import store_spaces
 from shared.memory.embedding.port import Embedder
 from shared.memory.embedding.spaces import Spaces
+from shared.memory.indexing import store_reindex
 from shared.memory.intake import enqueue_items
 from shared.memory.search.terms import LEXICON
 from shared.observability import Log

@@ -9,7 +9,7 @@ from typing import Any, Final
 from shared.clock import utc_now
 from shared.db.database import Connection, Database, Row
 from shared.errors import InvalidRequest
-from shared.memory import store_analytics
+from shared.memory.analytics import store_analytics
 from shared.memory.intake import no_agent
 from shared.usage.report import UsageFilter, usage_report
 

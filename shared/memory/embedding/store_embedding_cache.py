@@ -5,7 +5,7 @@ from typing import Final
 
 from shared.db.database import Connection, fetch_all
 from shared.memory.embedding.port import Purpose, Vector
-from shared.memory.store_index import literal
+from shared.memory.indexing.store_index import literal
 
 # A use is noted once a day, so that reading seldom writes.
 _READ: Final = """

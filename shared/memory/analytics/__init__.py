@@ -1,0 +1,1 @@
+"""How memory grows, answers, ages and what it costs."""

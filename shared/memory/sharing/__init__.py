@@ -1,0 +1,1 @@
+"""Teams, and memory shared between agents and teams."""
