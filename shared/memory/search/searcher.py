@@ -89,25 +89,11 @@ class Searcher:
 
 
 def _candidates(found: store_search.Found) -> list[Candidate]:
+    """Both tuples have their fields in the order of the statement's signals."""
     near: dict[int, dict[int, Neighbour]] = defaultdict(dict)
-    for item, step, cosine, bm25, held, asks in found.neighbours:
-        near[item][step] = Neighbour(cosine=cosine, bm25=bm25, held=held, asks=asks)
-    return [
-        Candidate(
-            number=number,
-            thread=thread,
-            author=author,
-            occurred_at=occurred_at,
-            importance=importance,
-            length=words,
-            cosine=cosine,
-            bm25=bm25,
-            held=held,
-            asks=asks,
-            neighbours=near[number],
-        )
-        for number, thread, author, occurred_at, importance, words, cosine, bm25, held, asks in found.candidates
-    ]
+    for row in found.neighbours:
+        near[row[0]][row[1]] = Neighbour._make(row[2:])
+    return [Candidate(*row, near[row[0]]) for row in found.candidates]
 
 
 async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[Ranked]) -> list[Recollection]:
