@@ -37,7 +37,7 @@ def within(principal: Principal, microdao_id: str | None) -> Principal:
     """The caller inside the microDAO that the request names. Another tenant's does not exist, except for operators."""
     if microdao_id is None or microdao_id == principal.microdao_id:
         return principal
-    if principal.is_operator:
+    if principal.is_operator and microdao_id:
         return replace(principal, microdao_id=microdao_id)
     raise NotFound(f"no microDAO {microdao_id!r}", param="microdao_id")
 

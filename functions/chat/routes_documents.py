@@ -1,7 +1,6 @@
 """The documents of long-term memory."""
 
 import base64
-import binascii
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -147,7 +146,7 @@ def _bytes(body: DocumentBody) -> bytes:
         return body.text.encode()
     try:
         return base64.b64decode(body.content_base64 or "", validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or letters that are no ASCII
         raise InvalidRequest("content_base64 is not base64", param="content_base64") from None
 
 

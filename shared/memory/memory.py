@@ -97,10 +97,13 @@ class Memory:
         return await self._searcher.search(query)
 
     async def list(self, listing: Listing) -> list[Row]:
-        """Items as they are stored. Raises InvalidRequest."""
+        """Items as they are stored. Raises InvalidRequest, NotFound (agent)."""
         check_filters(listing.filters)
         async with self._database.agent(listing.microdao_id, listing.agent_id) as connection:
-            return await store.list_items(connection, listing)
+            rows = await store.list_items(connection, listing)
+            if not rows and not await store.agent_exists(connection):
+                raise no_agent(listing.agent_id)
+        return rows
 
     async def forget(self, microdao_id: str, agent_id: str, item_id: str, *, by_admin: bool = False) -> None:
         """Delete an item with its postings and embeddings; ``by_admin`` one of the microDAO's own.

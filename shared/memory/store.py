@@ -134,6 +134,16 @@ async def delete_matching(connection: Connection, scope: ScopeRef, filters: Filt
     return cursor.rowcount
 
 
+async def agent_exists(connection: Connection) -> bool:
+    """Whether the transaction's agent is one."""
+    return (
+        await fetch_one(
+            connection, "SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND agent_id = current_agent()"
+        )
+        is not None
+    )
+
+
 async def list_items(connection: Connection, listing: Listing) -> list[Row]:
     """A page of items."""
     moment, number = listing.before or (None, None)

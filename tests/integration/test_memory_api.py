@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -88,6 +89,16 @@ async def test_items_come_in_pages(api: Api):
         after = {"after": page["next"]}
     assert seen == ids[::-1]
     assert (await call(api, "GET", f"{MEMORY}/agents/{AGENT}/items", after="garbage"))[0] == 400
+
+
+async def test_an_agent_that_does_not_exist_has_no_list(api: Api):
+    assert (await call(api, "GET", f"{MEMORY}/agents/agent:none/items"))[0] == 404
+
+
+async def test_an_operator_must_name_a_microdao(api: Api, microdao: str):
+    operator = replace(api, key=(await api.services.keys.create(microdao, ["operator"], "test")).secret)
+    path = f"{MEMORY}/teams/team:any/members/{AGENT}"
+    assert (await call(operator, "PUT", path, microdao_id=""))[0] == 404
 
 
 async def test_forgetting_by_filter_takes_only_what_matches(api: Api):
@@ -206,6 +217,7 @@ BAD: list[tuple[str, dict[str, Any], int]] = [
     ("documents", {"text": " "}, 400),
     ("documents", {"text": "x", "content_base64": "eA=="}, 400),
     ("documents", {"content_base64": "not base64!"}, 400),
+    ("documents", {"content_base64": "d÷dc"}, 400),
     ("documents", {"content_base64": base64.b64encode(b"\xff\xfe\xfa").decode()}, 400),
     ("documents", {"content_base64": base64.b64encode(b"a\0b").decode()}, 400),
     (

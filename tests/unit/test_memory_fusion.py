@@ -120,7 +120,7 @@ def test_the_last_places_go_to_other_threads_when_these_are_nearly_as_good():
     other = _candidate(50, thread="t2", cosine=0.59, neighbours={})
     level = replace(DEFAULT, thread=0.0)
     assert 50 in {one.number for one in rank([*same, other], QUESTION, 10, weights=level)[:10]}
-    worse = replace(other, cosine=0.1, bm25=0.0, held=0)
+    worse = other._replace(cosine=0.1, bm25=0.0, held=0)
     assert 50 not in {one.number for one in rank([*same, worse], QUESTION, 10, weights=level)[:10]}
 
 

@@ -93,7 +93,7 @@ def _candidates(found: store_search.Found) -> list[Candidate]:
     near: dict[int, dict[int, Neighbour]] = defaultdict(dict)
     for row in found.neighbours:
         near[row[0]][row[1]] = Neighbour._make(row[2:])
-    return [Candidate(*row, near[row[0]]) for row in found.candidates]
+    return [Candidate._make((*row, near[row[0]])) for row in found.candidates]
 
 
 async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[Ranked]) -> list[Recollection]:
