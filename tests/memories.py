@@ -25,7 +25,11 @@ def ask(microdao: str, query: str, **fields: Any) -> MemoryQuery:
 async def queued(database: Database, microdao: str) -> list[IndexJob]:
     """The index jobs of a tenant that are still in the outbox."""
     async with database.tenant(microdao) as connection:
-        rows = await fetch_all(connection, "SELECT body FROM outbox WHERE queue = 'memory' ORDER BY id")
+        # The largest first: ids made in the same millisecond have no order.
+        rows = await fetch_all(
+            connection,
+            "SELECT body FROM outbox WHERE queue = 'memory' ORDER BY jsonb_array_length(body->'item_ids') DESC, id",
+        )
     bodies = [row["body"] for row in rows]
     return [
         IndexJob(

@@ -328,11 +328,14 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
-def test_a_megabyte_takes_less_than_a_second(text: str) -> None:
-    said, policy = request(user(text[:1_000_000])), SanitizePolicy(detect_iban=True)
-    began = time.process_time()
-    sanitize_request(said, policy)
-    assert time.process_time() - began < 1.0
+def test_the_time_grows_with_the_text_alone(text: str) -> None:
+    def seconds(characters: int) -> float:
+        said, policy = request(user(text[:characters])), SanitizePolicy(detect_iban=True)
+        began = time.process_time()
+        sanitize_request(said, policy)
+        return time.process_time() - began
+
+    assert seconds(1_000_000) < 40 * max(min(seconds(50_000) for _ in range(3)), 0.001)  # 20 would be in proportion
 
 
 def test_a_megabyte_with_the_slowest_configured_pattern() -> None:
