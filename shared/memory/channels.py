@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.db.database import Connection, Database, Row
 from shared.errors import InvalidRequest
+from shared.ids import derived_id
 from shared.llm.tokens import estimate_tokens
 from shared.memory import store, store_channels
 from shared.memory.intake import Intake, enqueue_items, item_row, scope_of
@@ -120,4 +121,9 @@ def _row(template: NewMemory, message: Message) -> dict[str, Any]:
     named = {"author": message.author, "message_id": message.id}
     context = (message.context or {}) | {name: value for name, value in named.items() if value}
     content = {"text": message.text} | ({"context": context} if context else {})
-    return item_row(replace(template, content=content, occurred_at=message.occurred_at))
+    row = item_row(replace(template, content=content, occurred_at=message.occurred_at))
+    if message.id:  # the channel's own id names the message, whatever it says now
+        scope = scope_of(template)
+        place = (template.microdao_id, scope.kind, scope.name, template.channel_id or "")
+        row["id"] = derived_id("mem", "message", *place, message.id)
+    return row

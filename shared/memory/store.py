@@ -32,7 +32,8 @@ WITH item AS (
     VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(tier)s, %(content)s::jsonb, %(text)s,
         %(content_hash)s, %(source)s, %(author)s, %(channel_id)s, %(session_id)s, %(document_id)s, %(position)s,
         %(importance)s, %(occurred_at)s, %(expires_at)s, %(words)s, %(lexicon)s)
-    ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at, failure = NULL, queued_at = now(),
+    ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at, importance = EXCLUDED.importance,
+        failure = NULL, queued_at = now(),
         state = CASE memory_item.state WHEN 'failed' THEN 'pending' ELSE memory_item.state END
     RETURNING number, scope_id, state, xmax = 0 AS is_new),
 posting AS (

@@ -139,7 +139,8 @@ async def test_channel_messages_are_short_term_memory(api: Api, database: Databa
     path = "/internal/channels/general/messages"
     messages = [{"id": f"m{number}", "author": "Olena", "text": f"Message number {number}"} for number in range(40)]
     posted = await done(api, "POST", path, {"agent_id": AGENT, "messages": messages})
-    again = await done(api, "POST", path, {"agent_id": AGENT, "messages": messages[:3]})
+    edited = [{**message, "text": "edited"} for message in messages[:3]]
+    again = await done(api, "POST", path, {"agent_id": AGENT, "messages": edited})
     assert again["ids"] == posted["ids"][:3]
     recent = await done(
         api, "POST", f"{MEMORY}/recent", {"agent_id": AGENT, "channel_id": "general", "max_tokens": 30, "limit": 50}

@@ -65,6 +65,15 @@ async def test_equal_content_is_kept_once(memory: Memory, database: Database, mi
     assert len(await embedded(database, microdao)) == 3
 
 
+async def test_storing_again_renews_importance_and_expiry(memory: Memory, database: Database, microdao: str):
+    end = utc_now() + timedelta(days=1)
+    await memory.store(new(microdao, CAT, importance=0.2))
+    await memory.store(new(microdao, CAT, importance=0.9, expires_at=end))
+    async with database.tenant(microdao) as connection:
+        row = await fetch_one(connection, "SELECT importance, expires_at FROM memory_item")
+    assert row == {"importance": pytest.approx(0.9), "expires_at": end}
+
+
 async def test_filters_tiers_and_expiry(memory: Memory, database: Database, microdao: str):
     now = utc_now()
     old = await memory.store(new(microdao, "the first tea", tier="short_term", occurred_at=now - timedelta(days=9)))

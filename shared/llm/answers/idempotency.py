@@ -17,6 +17,7 @@ from shared.llm.answers import store_idempotency
 LEASE_S: Final = 60.0
 KEPT_S: Final = 24 * 3600.0
 MAX_ANSWER_BYTES: Final = 1_000_000
+_NO_RETRY = {"x-should-retry": "false"}
 _RETRY_AFTER_S: Final = 2
 _SWEEP_LIMIT: Final = 10_000
 
@@ -58,7 +59,9 @@ class IdempotentRequests:
         if row is None:
             return owner
         if row["fingerprint"] != key.fingerprint:
-            raise IdempotencyConflict("this idempotency key was used for another request; use a new one")
+            raise IdempotencyConflict(
+                "this idempotency key was used for another request; use a new one", headers=_NO_RETRY
+            )
         if not row["finished"]:
             raise IdempotencyInProgress(
                 "a request with this idempotency key is being answered", headers={"retry-after": str(_RETRY_AFTER_S)}
@@ -91,5 +94,7 @@ class IdempotentRequests:
 
 def _stored(row: Row) -> StoredAnswer:
     if row["body"] is None:
-        raise IdempotencyConflict("the answer to this request was too large to be stored; use a new idempotency key")
+        raise IdempotencyConflict(
+            "the answer to this request was too large to be stored; use a new idempotency key", headers=_NO_RETRY
+        )
     return StoredAnswer(status=row["status"], headers=row["headers"], body=bytes(row["body"]))

@@ -17,7 +17,7 @@ from shared.memory.documents import store_documents
 from shared.memory.documents.chunk import chunk_blocks
 from shared.memory.documents.model import Chunk, ParsedDocument
 from shared.memory.documents.parse import parse_document
-from shared.memory.intake import Intake, enqueue_items, item_row
+from shared.memory.intake import Intake, enqueue_items, item_row, no_agent
 from shared.memory.model import NewMemory, ScopeRef
 
 
@@ -74,9 +74,12 @@ class Documents:
         return row
 
     async def list_page(self, microdao_id: str, agent_id: str, after: str, limit: int) -> list[Row]:
-        """Documents that the agent may read, by id."""
+        """Documents that the agent may read, by id. Raises NotFound (agent)."""
         async with self._database.agent(microdao_id, agent_id) as connection:
-            return await store_documents.list_documents(connection, after, limit)
+            rows = await store_documents.list_documents(connection, after, limit)
+            if not rows and not await store.agent_exists(connection):
+                raise no_agent(agent_id)
+        return rows
 
     async def delete(self, microdao_id: str, agent_id: str, document_id: str, *, by_admin: bool = False) -> None:
         """Forget a document with all its chunks; ``by_admin`` one of the microDAO's own.

@@ -73,7 +73,10 @@ def excess(items: int, size: int, max_items: int | None, max_bytes: int | None) 
 
 
 def evict(units: Iterable[Unit], over: Excess, reason: Reason) -> list[Removal]:
-    """The units that are worth least, no more of them than needed to come down by the excess."""
+    """The units that are worth least, no more of them than needed to come down by the excess.
+
+    Where a large document has to go, what went before it and still has room stays after all, the best first.
+    """
     removals: list[Removal] = []
     for unit in sorted(units, key=lambda one: (one.value, one.id)):
         if not over.is_over:
@@ -81,6 +84,12 @@ def evict(units: Iterable[Unit], over: Excess, reason: Reason) -> list[Removal]:
         if unit.importance < PINNED:
             removals.append(Removal(unit, reason))
             over = Excess(items=over.items - unit.items, bytes=over.bytes - unit.bytes)
+    for removal in removals[::-1]:
+        unit = removal.unit
+        without = Excess(items=over.items + unit.items, bytes=over.bytes + unit.bytes)
+        if not over.is_over and not without.is_over:
+            removals.remove(removal)
+            over = without
     return removals
 
 
