@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
 
 from shared.memory.embedding.e5_graph import DIMENSIONS, GRAPH_VERSION, MAX_TOKENS, WORDS, write_graph
@@ -41,6 +41,7 @@ class MultilingualE5:
     def __init__(self, models: Path) -> None:
         self.folder = models / f"{self.name}-{WEIGHTS_SHA256[:8]}-{GRAPH_VERSION}"
         self._loading = Lock()
+        self._cores = BoundedSemaphore(os.cpu_count() or 1)
 
     def prepare(self) -> None:
         """Build the model if need be, for whoever loads it later. Raises RuntimeError when that fails."""
@@ -67,7 +68,8 @@ class MultilingualE5:
     def _embed_one(self, text: str) -> Vector:
         session, tokenizer = self._loaded
         rows = _read_rows(self.folder / "words", tokenizer.encode(text, MAX_TOKENS))
-        (answer,) = session.run(None, {"words": rows[None]})
+        with self._cores:  # more at once would only take turns; one text at a time, so that questions get theirs
+            (answer,) = session.run(None, {"words": rows[None]})
         vector: Vector = answer[0].tolist()
         return vector
 
