@@ -247,3 +247,35 @@ async def test_a_poisonous_item_holds_nobody_up(settings, outbox: Outbox, databa
     assert await memory.index(jobs) == set()
     assert await embedded(database, microdao) == sorted([good.id, bad.id])
     assert (await memory.stats(microdao, AGENT)).failed == 0
+
+
+class _StopsAfter:
+    """The real model in a process that is cut short after so many calls."""
+
+    def __init__(self, embedder, calls: int) -> None:
+        self._embedder, self._left = embedder, calls
+        self.model, self.dimensions, self.warm = embedder.model, embedder.dimensions, embedder.warm
+        self.cosines = embedder.cosines
+
+    async def embed(self, texts, purpose, microdao_id):
+        self._left -= 1
+        if self._left < 0:
+            raise asyncio.CancelledError
+        return await self._embedder.embed(texts, purpose, microdao_id)
+
+
+async def test_a_batch_that_is_cut_short_goes_on_from_there(
+    settings, outbox: Outbox, database: Database, microdao: str
+):
+    stopped = _StopsAfter(LocalEmbedder(open_local_model(settings)), 1)
+    memory = Memory(database, outbox, Spaces(database, Embedders(stopped)))
+    for number in range(70):
+        await memory.store(new(microdao, f"fact {number}"))
+    jobs = await queued(database, microdao)
+    with pytest.raises(asyncio.CancelledError):
+        await memory.index(jobs)
+    assert (await memory.stats(microdao, AGENT)).pending == 6
+    assert await queued(database, microdao) == jobs
+    again = open_memory(settings, database, outbox)
+    assert await again.index(jobs) == set()
+    assert len(await embedded(database, microdao)) == 70

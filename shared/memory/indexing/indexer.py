@@ -14,7 +14,7 @@ from shared.cloud.outbox import claim
 from shared.db.database import Connection, Database, Row
 from shared.errors import ApiError, InsufficientQuota, InvalidRequest
 from shared.memory.embedding import store_spaces
-from shared.memory.embedding.passages import item_passages
+from shared.memory.embedding.passages import MOST_PASSAGES, item_passages
 from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
 from shared.memory.indexing import store_index
@@ -23,6 +23,8 @@ from shared.memory.search.terms import LEXICON, item_terms
 from shared.observability import Log
 
 _MAX_FAILURE_CHARACTERS = 500
+_PASSAGES_A_SLICE = 64
+_CHARACTERS_A_PASSAGE = 500  # about
 
 _log = Log("memory")
 
@@ -72,13 +74,23 @@ class Indexer:
         item_ids = sorted({item_id for job in jobs for item_id in job.item_ids})
         async with self._database.tenant(microdao_id) as connection:
             rows = await store_index.read_waiting(connection, item_ids, [space.id for space in spaces], LEXICON)
-        active, *filling = [await self._embed(space, rows, microdao_id) for space in spaces]
+        done: list[_Work] = []
+        *slices, last = _slices(rows)
+        for part in slices:
+            active, *filling = [await self._embed(space, part, microdao_id) for space in spaces]
+            done.append(active)
+            async with self._database.tenant(microdao_id) as connection:
+                await _write(connection, part, active, filling)
+        active, *filling = [await self._embed(space, last, microdao_id) for space in spaces]
+        done.append(active)
         async with self._database.tenant(microdao_id) as connection:
             for job in sorted(jobs, key=lambda one: one.job_id):  # in one order, or two indexers could lock each other
-                if job.reindex_id or not active.is_down:
+                if job.reindex_id or not any(work.is_down for work in done):
                     await claim(connection, job.job_id)
-            await _write(connection, rows, active, filling)
-        return {job.message_id for job in jobs if not job.reindex_id and active.has_left(job.item_ids)}
+            await _write(connection, last, active, filling)
+        return {
+            job.message_id for job in jobs if not job.reindex_id and any(work.has_left(job.item_ids) for work in done)
+        }
 
     async def _embed(self, space: Space, rows: list[Row], microdao_id: str) -> _Work:
         """The vectors that the space lacks."""
@@ -95,6 +107,19 @@ class Indexer:
                 _log.exception("a batch could not be embedded; trying its items one by one", items=len(passages))
                 await _embed_singly(work, passages, microdao_id)
         return work
+
+
+def _slices(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in parts that take seconds each and are written one by one: who is cut short goes on from there."""
+    slices: list[list[Row]] = [[]]
+    weight = 0
+    for row in rows:
+        weight += min(MOST_PASSAGES, 1 + len(row["text"]) // _CHARACTERS_A_PASSAGE)
+        if weight > _PASSAGES_A_SLICE and slices[-1]:
+            slices.append([])
+            weight = 0
+        slices[-1].append(row)
+    return slices
 
 
 async def _embed_singly(work: _Work, passages: Mapping[str, list[str]], microdao_id: str) -> None:
