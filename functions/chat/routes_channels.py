@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, Field
 
 from functions.chat.bodies import JsonRoute
@@ -12,6 +12,9 @@ from functions.chat.schemas import ERRORS, Body, View
 from shared.memory.channels import Message
 
 router = APIRouter(prefix="/internal/channels", route_class=JsonRoute, responses=ERRORS, tags=["Channels"])
+
+
+ChannelId = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 class MessageBody(Body):
@@ -38,7 +41,7 @@ class PostedView(View):
 
 @router.post("/{channel_id}/messages", status_code=201, summary="Tell what was said in a channel")
 async def post_messages(
-    channel_id: str, body: MessagesBody, services: ServicesDep, principal: PrincipalDep
+    channel_id: ChannelId, body: MessagesBody, services: ServicesDep, principal: PrincipalDep
 ) -> PostedView:
     """All of them or none. Found by their words at once, by meaning when the indexer has seen them."""
     principal = acting(principal, body, "memory.write")

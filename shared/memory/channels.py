@@ -1,5 +1,6 @@
 """Channels: messages as they come are short-term memory, read by time; their history becomes mid-term memory."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -7,7 +8,7 @@ from typing import Any
 
 from shared.db.database import Connection, Database, Row
 from shared.errors import InvalidRequest
-from shared.ids import derived_id
+from shared.ids import derived_id, new_id
 from shared.llm.tokens import estimate_tokens
 from shared.memory import store, store_channels
 from shared.memory.intake import Intake, enqueue_items, item_row, scope_of
@@ -57,7 +58,7 @@ class Channels:
             channel_id=channel_id,
             source="channel",
         )
-        rows = [_row(template, message) for message in messages]
+        rows = await asyncio.to_thread(lambda: [_row(template, message) for message in messages])
         place = microdao_id, agent_id, scope_of(template)
         async with self._intake.writing(*place, by_admin=by_admin) as (connection, scope_id):
             # Locked before numbers are given, so that they are committed in their order and none is passed over.
@@ -126,4 +127,6 @@ def _row(template: NewMemory, message: Message) -> dict[str, Any]:
         scope = scope_of(template)
         place = (template.microdao_id, scope.kind, scope.name, template.channel_id or "")
         row["id"] = derived_id("mem", "message", *place, message.id)
+    elif message.occurred_at is None:  # nothing tells it from the same words said before
+        row["id"] = new_id("mem")
     return row

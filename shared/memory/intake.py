@@ -1,5 +1,6 @@
 """How memories come in: one at a time, or many in one transaction."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -34,7 +35,7 @@ class Intake:
         The same content from the same agent, tier, scope, session and moment is kept once. Raises as :meth:`writing`,
         InvalidRequest or TooLarge.
         """
-        row = item_row(item)
+        row = await asyncio.to_thread(item_row, item)  # a megabyte has many words to stem
         job = new_job(item.microdao_id, QUEUE, {"item_ids": [row["id"]]})
         row |= {"job_id": job["id"], "job_body": Jsonb(job["body"])}
         place = item.microdao_id, item.agent_id, scope_of(item)
@@ -134,7 +135,8 @@ def _item_id(item: NewMemory, scope: ScopeRef, digest: bytes) -> str:
         scope.name,
         item.agent_id,
         item.tier,
-        item.session_id or item.channel_id or "",
+        item.session_id or "",
+        item.channel_id or "",
     )
     return derived_id("mem", *place, moment, digest.hex())
 

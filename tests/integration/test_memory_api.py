@@ -1,7 +1,9 @@
 """Memory over HTTP: items, documents, channels; what is wrong is refused and leaves nothing."""
 
+import asyncio
 import base64
 import io
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -239,6 +241,29 @@ async def test_bad_input_is_refused_and_leaves_nothing(
     status, answer = await call(api, "POST", f"{MEMORY}/{path}", {"agent_id": AGENT, **body})
     assert (status, set(answer["error"])) == (expected, {"message", "type", "param", "code"}), answer
     assert await rows_of(database, microdao, "memory_item", "memory_posting", "memory_document", "outbox") == 0
+
+
+async def test_the_same_words_said_twice_are_two_messages(api: Api):
+    body = {"agent_id": AGENT, "messages": [{"text": "ok"}, {"text": "ok"}]}
+    ids = [one for _ in range(2) for one in (await done(api, "POST", "/internal/channels/c/messages", body))["ids"]]
+    assert len(set(ids)) == 4
+
+
+async def test_a_channel_id_has_a_length(api: Api):
+    body = {"agent_id": AGENT, "messages": [{"text": "hello"}]}
+    assert (await call(api, "POST", f"/internal/channels/{'c' * 201}/messages", body))[0] == 400
+
+
+async def test_many_words_hold_nobody_up(api: Api):
+    words = " ".join(f"word{number}" for number in range(90_000))
+    storing = asyncio.create_task(store(api, words))
+    waits = []
+    while not storing.done():
+        began = time.monotonic()
+        assert (await call(api, "GET", "/healthz"))[0] == 200
+        waits.append(time.monotonic() - began)
+    await storing
+    assert len(waits) > 3, "others were answered meanwhile"
 
 
 async def test_ten_megabytes_of_text_are_too_large(api: Api):

@@ -57,7 +57,7 @@ class Documents:
         chunks = await asyncio.to_thread(chunk_blocks, parsed)
         scope = document.scope or ScopeRef("agent", document.agent_id)
         row = _document_row(document, scope, parsed, len(chunks))
-        items = [_item_row(document, row, chunk) for chunk in chunks]
+        items = await asyncio.to_thread(lambda: [_item_row(document, row, chunk) for chunk in chunks])
         place = document.microdao_id, document.agent_id, scope
         async with self._intake.writing(*place, by_admin=document.by_admin) as (connection, scope_id):
             if await store_documents.insert_document(connection, row | {"scope_id": scope_id}):
