@@ -39,10 +39,10 @@ class ReindexView(View):
 
 
 @router.post("", status_code=202, summary="Embed all memory anew")
-async def start_reindex(services: ServicesDep, principal: PrincipalDep, body: ReindexBody | None = None) -> ReindexView:
+async def start_reindex(body: ReindexBody, services: ServicesDep, principal: PrincipalDep) -> ReindexView:
     """With another model, or with the same one again. Searches use the old vectors until the new ones are complete."""
     permit(principal, "platform.write")
-    progress = await services.memory.reindexing.start(body.model if body else None)
+    progress = await services.memory.reindexing.start(body.model)
     return ReindexView.model_validate(progress, from_attributes=True)
 
 

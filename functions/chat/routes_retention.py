@@ -141,9 +141,8 @@ async def put_policy(
 
 
 @router.post("/prune", summary="Prune and consolidate now")
-async def prune(services: ServicesDep, principal: PrincipalDep, body: PruneBody | None = None) -> PruneView:
+async def prune(body: PruneBody, services: ServicesDep, principal: PrincipalDep) -> PruneView:
     """What the schedule does each hour. Memories of importance 1 stay; a document goes whole or not at all."""
-    body = body or PruneBody()
     principal = _permitted(principal, body.microdao_id, "retention.write")
     report = await services.memory.retention.run(
         principal.microdao_id, body.agent_id, dry_run=body.dry_run, within_s=_PRUNE_FOR_S
