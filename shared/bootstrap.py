@@ -197,7 +197,7 @@ class Services:
 
     async def close(self) -> None:
         """Let turns and calls do their books, send what is left, then release every client that was made."""
-        for name in ("agents", "gateway", "outbox", "database"):
+        for name in ("agents", "toolbox", "gateway", "outbox", "database"):
             if name in self.__dict__:
                 await getattr(self, name).close()
 

@@ -40,7 +40,7 @@ def check_text(value: str, field: str) -> None:
 
 def check_args(tool: Tool, args: dict[str, Any]) -> None:
     """Raises InvalidArgs naming each field that is wrong."""
-    faults = list(_storage_faults(args)) or _schema_faults(tool, args)
+    faults = list(storage_faults(args)) or schema_faults(tool.parameters, args)
     if faults:
         first = f"{faults[0].path}: {faults[0].message}" if faults[0].path else faults[0].message
         raise InvalidArgs(
@@ -54,7 +54,8 @@ def args_hash(tool: Tool, request: ToolCallRequest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _storage_faults(args: dict[str, Any]) -> Iterator[ErrorDetail]:
+def storage_faults(args: Any) -> Iterator[ErrorDetail]:
+    """What the database could not hold: NUL, lone surrogates, numbers that are not finite or huge, deep nesting."""
     waiting: list[tuple[Location, Any]] = [((), args)]
     while waiting:
         location, value = waiting.pop()
@@ -87,8 +88,9 @@ def _text_fault(value: str) -> str | None:
     return None
 
 
-def _schema_faults(tool: Tool, args: dict[str, Any]) -> list[ErrorDetail]:
-    errors = _validator(json.dumps(tool.parameters, sort_keys=True)).iter_errors(args)
+def schema_faults(schema: dict[str, Any], value: Any) -> list[ErrorDetail]:
+    """Where a value does not fit a JSON schema (draft 2020-12), by path."""
+    errors = _validator(json.dumps(schema, sort_keys=True)).iter_errors(value)
     faults = dict.fromkeys(fault for error in errors for fault in _faults_of(error))
     return sorted(faults, key=lambda fault: fault.path)[:MAX_FAULTS]
 

@@ -1,8 +1,9 @@
 """What the tools package speaks of: tools, calls and their outcomes. Plain data, no I/O."""
 
+import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Risk = Literal["A", "B", "C", "D"]
@@ -18,7 +19,11 @@ _FUNCTION_NAME_LENGTH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """One version of a tool. ``parameters`` is the JSON schema of its arguments, ``config`` is its executor's."""
+    """One version of a tool. ``parameters`` is the JSON schema of its arguments, ``config`` is its executor's.
+
+    ``cost_microusd`` is charged for each run that succeeded or may have, ``rate_limit_per_minute`` counts runs of the
+    microDAO, ``environments`` are the profiles in which it may run (none named: all).
+    """
 
     id: str
     name: str
@@ -31,6 +36,15 @@ class Tool:
     timeout_ms: int
     idempotent: bool
     config: dict[str, Any]
+    result_schema: dict[str, Any] | None = None
+    cost_microusd: int = 0
+    rate_limit_per_minute: int | None = None
+    environments: tuple[str, ...] = ()
+
+    @property
+    def may_run_again(self) -> bool:
+        """Whether a run that may have happened can be repeated. A chain can: it goes on after the last step it made."""
+        return self.idempotent or self.executor == "chain"
 
     @property
     def function_name(self) -> str:
@@ -51,6 +65,7 @@ class ToolCallRequest:
     """A call to make: ``tool`` is an id, a name or an alias; ``requested_by`` goes to the audit log.
 
     The same ``idempotency_key`` again, with the same tool and arguments, answers with the first call's outcome.
+    ``depth`` is how many tools (chains, agents) stand above the call.
     """
 
     microdao_id: str
@@ -63,11 +78,15 @@ class ToolCallRequest:
     flow_id: str | None = None
     step_id: str | None = None
     confidential: bool = False
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """How an execution stands. ``unknown``: the effect may or may not have happened, and is not tried again."""
+    """How an execution stands. ``unknown``: the effect may or may not have happened, and is not tried again.
+
+    ``task_token`` is that of the flow's step which waits for it.
+    """
 
     execution_id: str
     tool_name: str
@@ -77,15 +96,23 @@ class ToolOutcome:
     error_message: str | None = None
     ms: int | None = None
     cost_microusd: int = 0
+    task_token: str | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """Who a running tool works for."""
+    """Who a running tool works for, and until when (``deadline``, of the running loop's clock)."""
 
     execution_id: str
     microdao_id: str
     agent_id: str
+    requested_by: str = ""
+    session_id: str | None = None
+    flow_id: str | None = None
+    confidential: bool = False
+    depth: int = 0
+    attempt: int = 1
+    deadline: float = math.inf
 
 
 class Permission(NamedTuple):
@@ -97,9 +124,28 @@ class Permission(NamedTuple):
 
 
 class ToolFailed(Exception):
-    """A tool could not do what it was asked. The message is for the caller: what was wrong, what to do instead."""
+    """A tool did not do what it was asked. The message is for the caller: what was wrong, what to do instead.
 
-    def __init__(self, message: str, *, code: str = "tool_failed") -> None:
+    ``is_transient``: the same again may succeed, after ``retry_after_s`` if that is known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "tool_failed",
+        is_transient: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code
+        self.is_transient = is_transient
+        self.retry_after_s = retry_after_s
+
+
+class ToolUncertain(ToolFailed):
+    """The request went out and no whole answer came back: what was asked may have happened or not."""
+
+    def __init__(self, message: str, *, code: str = "tool_failed", retry_after_s: float | None = None) -> None:
+        super().__init__(message, code=code, is_transient=True, retry_after_s=retry_after_s)

@@ -10,7 +10,9 @@ from shared.tools.model import Tool
 
 _SELECT = (
     "SELECT tool.id, tool.name, tool.active, tool_version.version, tool_version.description, tool_version.parameters,"
-    " tool_version.risk, tool_version.executor, tool_version.config, tool_version.timeout_ms, tool_version.idempotent"
+    " tool_version.risk, tool_version.executor, tool_version.config, tool_version.timeout_ms, tool_version.idempotent,"
+    " tool_version.result_schema, tool_version.cost_microusd, tool_version.rate_limit_per_minute,"
+    " tool_version.environments"
     " FROM tool JOIN tool_version ON tool_version.tool_id = tool.id AND tool_version.version = tool.active_version"
 )
 # A tool that really bears an alias as its name wins over the alias. The pieces of these statements are constants.
@@ -28,7 +30,7 @@ _FIELDS = Tool.__dataclass_fields__.keys()
 
 def tool_from(row: Row) -> Tool:
     """The tool in a row that holds all its columns."""
-    return Tool(**{field: row[field] for field in _FIELDS})
+    return Tool(**{**{field: row[field] for field in _FIELDS}, "environments": tuple(row["environments"])})
 
 
 async def find_for_call(connection: Connection, agent_id: str, asked: str, canonical: str) -> Row | None:

@@ -5,10 +5,14 @@ from typing import Any
 from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
 from shared.db.database import Connection, Database, Row
-from shared.errors import InvalidRequest, NotFound
+from shared.errors import IdempotencyInProgress, InvalidRequest, NotFound
 from shared.policy.principal import Principal
-from shared.tools import catalogue, execution, lookup, store, store_executions
+from shared.tools import catalogue, lookup, store
 from shared.tools.arguments import check_request, check_text
+from shared.tools.execution import store_executions
+from shared.tools.execution.execution import begin, find, lock
+from shared.tools.execution.runner import Runner
+from shared.tools.executors import Executors
 from shared.tools.model import STATUSES, Permission, Tool, ToolCallRequest, ToolOutcome
 
 QUEUE = "tool"
@@ -17,9 +21,10 @@ QUEUE = "tool"
 class Toolbox:
     """Each method works in one microDAO and sees nothing of another."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: Database, outbox: Outbox, executors: Executors | None = None) -> None:
         self._database = database
         self._outbox = outbox
+        self._runner = Runner(database, executors or Executors())
 
     async def find(self, microdao_id: str, name_or_id: str) -> Tool:
         """The tool with this id, name or alias. Raises NotFound with the names that come near."""
@@ -61,52 +66,77 @@ class Toolbox:
             await store.remove_grants(connection, agent_id, sorted(revoked))
 
     async def execute(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
-        """Run a tool now. A tool's own failure is an outcome; a refusal raises (see ``execution.begin``)."""
+        """Run a tool now. A tool's own failure is an outcome; a refusal raises (see ``execution.begin``).
+
+        Raises IdempotencyInProgress while another call with the same key runs the tool.
+        """
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, is_new = await execution.begin(connection, principal, request)
-            outcome = await execution.run(connection, started) if is_new else started.outcome
+            started, is_new = await begin(connection, principal, request)
+            is_ours = False
+            if is_new:
+                started, is_ours = await self._runner.take_up(connection, started)
+            elif started.outcome.status == "running":
+                started, is_ours = await self._runner.take_up(connection, await lock(connection, started.id))
+        outcome = await self._runner.run(started) if is_ours else started.outcome
         await self._outbox.committed()
+        if outcome.status == "running":
+            headers = {"retry-after": "1"}
+            raise IdempotencyInProgress(f"execution {outcome.execution_id} is still running", headers=headers)
         return outcome
 
     async def submit(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
         """Check the call and write its row without running it; the caller sends the execution's id to the executor."""
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, _ = await execution.begin(connection, principal, request)
+            started, _ = await begin(connection, principal, request)
         return started.outcome
 
     async def enqueue(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
         """Check the call and hand it to the tool executor by the outbox."""
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, is_new = await execution.begin(connection, principal, request)
+            started, is_new = await begin(connection, principal, request)
             if is_new:
-                body = {"execution_id": started.outcome.execution_id}
-                await enqueue(connection, request.microdao_id, QUEUE, body)
+                await enqueue(connection, request.microdao_id, QUEUE, {"execution_id": started.id})
         await self._outbox.committed()
         return started.outcome
 
     async def run_queued(
         self, microdao_id: str, execution_id: str, task_token: str | None, job_id: str | None = None
     ) -> ToolOutcome:
-        """Run a queued execution, or return its stored outcome. ``job_id``'s outbox row goes in the same transaction.
+        """Run a queued execution, or return its stored outcome; ``running`` while another delivery runs it.
 
-        Raises NotFound for an execution that the microDAO does not have.
+        ``job_id``'s outbox row goes in the transaction that stores the outcome. Raises NotFound for an execution that
+        the microDAO does not have.
         """
         async with self._database.tenant(microdao_id) as connection:
-            held = await execution.lock(connection, execution_id)
-            outcome = await execution.run(connection, held, task_token)
-            if job_id is not None:
+            held, is_ours = await self._runner.take_up(connection, await lock(connection, execution_id), task_token)
+            if held.is_finished and job_id is not None:
                 await claim(connection, job_id)
+        outcome = await self._runner.run(held, job_id) if is_ours else held.outcome
         await self._outbox.committed()
         return outcome
+
+    async def sweep(self) -> int:
+        """Settle the executions whose runner died: run again what may be, give up the others. How many there were."""
+        async with self._database.system() as connection:
+            lost = await self._runner.give_up_lost(connection)
+            for execution in lost:
+                await store_executions.requeue_execution(connection, execution.id)
+                await enqueue(connection, execution.microdao_id, QUEUE, {"execution_id": execution.id})
+        await self._outbox.committed()
+        return len(lost)
+
+    async def close(self) -> None:
+        """Wait for the runs under way and store how they end."""
+        await self._runner.close()
 
     async def outcome(self, microdao_id: str, execution_id: str) -> ToolOutcome:
         """How an execution stands, without waiting for whoever runs it. Raises NotFound."""
         check_text(execution_id, "execution_id")
         async with self._database.tenant(microdao_id) as connection:
-            return (await execution.find(connection, execution_id)).outcome
+            return (await find(connection, execution_id)).outcome
 
     async def executions(
         self,

@@ -168,7 +168,7 @@ async def _write_then_no_json(connection: Any, args: dict[str, Any], invocation:
         (_write_then_break, "internal"),
         (_write_then_bad_sql, "internal"),
         (_write_then_sleep, "tool_timeout"),
-        (_write_then_no_json, "internal"),
+        (_write_then_no_json, "tool_failed"),
     ],
 )
 async def test_a_failed_tool_leaves_its_outcome_and_nothing_else(

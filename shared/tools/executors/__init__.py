@@ -1,21 +1,58 @@
-"""How a tool's work is done. A tool names its executor; ``EXECUTORS`` knows it by that name."""
+"""How a tool's work is done. A tool names its executor; ``Executors`` knows it by that name.
 
+An inner executor works on our own rows in the transaction of its execution: effect and outcome are committed together.
+An outer one reaches outside (another service, a sandbox, a model), so no transaction may wait for it.
+"""
+
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from shared.db.database import Connection
 from shared.tools.executors.builtin import run_builtin
-from shared.tools.model import Invocation, Tool
+from shared.tools.model import Invocation, Tool, ToolFailed
 
 
-class Executor(Protocol):
-    """Runs a tool inside the savepoint of its execution, so that effect and outcome are committed together.
-
-    Returns the tool's result, which must be JSON. Raises ToolFailed with a message for the caller.
-    """
+class InnerExecutor(Protocol):
+    """Runs a tool inside the savepoint of its execution. Returns JSON; raises ToolFailed."""
 
     async def __call__(
         self, connection: Connection, tool: Tool, args: dict[str, Any], invocation: Invocation
     ) -> object: ...
 
 
-EXECUTORS: dict[str, Executor] = {"builtin": run_builtin}
+class OuterExecutor(Protocol):
+    """Runs a tool outside any transaction, by ``invocation.deadline``. Returns JSON.
+
+    Raises ToolFailed when it was not done, ToolUncertain when it may have been. It neither retries nor stores.
+    """
+
+    async def __call__(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object: ...
+
+
+class Executors:
+    """Which executor runs which tool.
+
+    ``outer`` has them by the name that tools give (``http``), ``functions`` those of built-in functions that reach
+    outside by ``config.function``; all other built-in functions are inner.
+    """
+
+    def __init__(
+        self, outer: Mapping[str, OuterExecutor] | None = None, functions: Mapping[str, OuterExecutor] | None = None
+    ) -> None:
+        self._outer = dict(outer or {})
+        self._functions = dict(functions or {})
+
+    def inner(self, tool: Tool) -> InnerExecutor | None:
+        """The executor of a tool that works on our own rows; None for one that reaches outside."""
+        return run_builtin if tool.executor == "builtin" and tool.config["function"] not in self._functions else None
+
+    def outer(self, tool: Tool) -> OuterExecutor:
+        """The executor of a tool that reaches outside. Raises ToolFailed when this installation has none."""
+        found = (
+            self._functions.get(tool.config["function"])
+            if tool.executor == "builtin"
+            else self._outer.get(tool.executor)
+        )
+        if found is None:
+            raise ToolFailed(f"this installation does not run tools of the kind {tool.executor!r}")
+        return found
