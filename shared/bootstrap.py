@@ -146,9 +146,13 @@ class Services:
     @cached_property
     def toolbox(self) -> "Toolbox":
         """The catalogue and the one execution path."""
+        from shared.agents.as_tool import AgentAsTool
+        from shared.tools.executors import Executors
+        from shared.tools.executors.agent import AgentExecutor
         from shared.tools.toolbox import Toolbox
 
-        return Toolbox(self.database, self.outbox)
+        outer = {"agent": AgentExecutor(AgentAsTool(lambda: self.agents))}
+        return Toolbox(self.database, self.outbox, Executors(outer))
 
     @cached_property
     def agents(self) -> "AgentRuntime":

@@ -18,7 +18,7 @@ from shared.memory.model import Filters, MemoryQuery, NewMemory, Recollection
 from shared.observability import Log, correlated
 from shared.policy.decision import Resource, authorize
 from shared.policy.principal import Principal
-from shared.tools.model import Tool
+from shared.tools.model import Invocation, Tool
 from shared.tools.toolbox import Toolbox
 from shared.wire.chat import ChatMetadata, ChatRequest
 
@@ -70,9 +70,11 @@ class AgentRuntime:
         return await self.sessions.open(agent, metadata.channel_id, messages)
 
     async def run(
-        self, principal: Principal, session: Session, request: ChatRequest
+        self, principal: Principal, session: Session, request: ChatRequest, *, invocation: Invocation | None = None
     ) -> AsyncGenerator[TurnEvent, None]:
         """Answer: text and tool runs as they come, the TurnResult last. Closing the iterator cancels the turn.
+
+        ``invocation`` is that of the tool which asks, if one does: what runs below it is as confidential.
 
         Raises IllegalState when the session was given up or taken over meanwhile; the answer is then not kept.
         """
@@ -81,7 +83,7 @@ class AgentRuntime:
         with correlated(session.id):
             async with self._turns.alive(session):
                 try:
-                    loop = await self._prepare(principal, session, request, result)
+                    loop = await self._prepare(principal, session, request, result, invocation)
                     async with aclosing(loop.run(result)) as events:
                         async for event in events:
                             yield event
@@ -128,7 +130,12 @@ class AgentRuntime:
         return created
 
     async def _prepare(
-        self, principal: Principal, session: Session, request: ChatRequest, result: TurnResult
+        self,
+        principal: Principal,
+        session: Session,
+        request: ChatRequest,
+        result: TurnResult,
+        invocation: Invocation | None,
     ) -> AgentLoop:
         channel_id = (request.metadata and request.metadata.channel_id) or session.channel_id
         found, said, tools = await asyncio.gather(
@@ -145,6 +152,8 @@ class AgentRuntime:
             tools=tools,
             client_tools=request.tools or [],
             overrides=overrides,
+            depth=invocation.depth + 1 if invocation else 0,
+            confidential=invocation is not None and invocation.confidential,
         )
         return AgentLoop(self._gateway, self._toolbox, self.sessions, work)
 

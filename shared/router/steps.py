@@ -20,8 +20,9 @@ from shared.router import store
 from shared.router.engine import Failed, Succeeded
 from shared.router.flow import FlowState, Step
 from shared.router.store import StoredFlow
-from shared.router.templates import as_text, references, resolve, step_of
+from shared.router.templates import references, resolve, step_of
 from shared.tools.model import ToolCallRequest, ToolOutcome
+from shared.tools.references import as_text
 from shared.wire.chat import ChatRequest
 
 if TYPE_CHECKING:

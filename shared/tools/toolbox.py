@@ -13,6 +13,7 @@ from shared.tools.execution import store_executions
 from shared.tools.execution.execution import begin, find, lock
 from shared.tools.execution.runner import Runner
 from shared.tools.executors import Executors
+from shared.tools.executors.chain import ChainExecutor
 from shared.tools.model import STATUSES, Permission, Tool, ToolCallRequest, ToolOutcome
 
 QUEUE = "tool"
@@ -24,7 +25,7 @@ class Toolbox:
     def __init__(self, database: Database, outbox: Outbox, executors: Executors | None = None) -> None:
         self._database = database
         self._outbox = outbox
-        self._runner = Runner(database, executors or Executors())
+        self._runner = Runner(database, (executors or Executors()).extended({"chain": ChainExecutor(self.execute)}))
 
     async def find(self, microdao_id: str, name_or_id: str) -> Tool:
         """The tool with this id, name or alias. Raises NotFound with the names that come near."""
