@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared.memory.embedding.port import Vector
     from shared.memory.memory import Memory
     from shared.policy.keys import Keys
+    from shared.policy.policy import Policy
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
     from shared.tools.toolbox import Toolbox
@@ -78,6 +79,14 @@ class Services:
         from shared.policy.keys import Keys
 
         return Keys(self.database, self.settings.secret_key)
+
+    @cached_property
+    def policy(self) -> "Policy":
+        """Every permission."""
+        from shared.policy.policy import Policy
+
+        settings = self.settings
+        return Policy(Database(settings.database_url, max_size=2, timeout_s=settings.database_timeout_s))
 
     @cached_property
     def tenants(self) -> "Tenants":
@@ -148,14 +157,14 @@ class Services:
         """The catalogue and the one execution path."""
         from shared.tools.toolbox import Toolbox
 
-        return Toolbox(self.database, self.outbox)
+        return Toolbox(self.database, self.outbox, self.policy)
 
     @cached_property
     def agents(self) -> "AgentRuntime":
         """Sessions and the agent loop."""
         from shared.agents.runtime import AgentRuntime
 
-        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox)
+        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox, self.policy)
 
     @cached_property
     def flows(self) -> "Flows":
@@ -164,7 +173,13 @@ class Services:
 
         settings = self.settings
         return Flows(
-            self.database, self.workflow, self.gateway, self.toolbox, settings.tool_queue_url, settings.usd_per_1t
+            self.database,
+            self.workflow,
+            self.gateway,
+            self.toolbox,
+            self.policy,
+            settings.tool_queue_url,
+            settings.usd_per_1t,
         )
 
     @cached_property
@@ -197,7 +212,7 @@ class Services:
 
     async def close(self) -> None:
         """Let turns and calls do their books, send what is left, then release every client that was made."""
-        for name in ("agents", "toolbox", "gateway", "outbox", "database"):
+        for name in ("agents", "toolbox", "gateway", "outbox", "policy", "database"):
             if name in self.__dict__:
                 await getattr(self, name).close()
 

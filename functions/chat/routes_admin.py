@@ -97,7 +97,7 @@ class KeyPage(View):
 @router.post("/microdaos", status_code=201, summary="Create a tenant")
 async def create_microdao(body: MicroDaoBody, services: ServicesDep, principal: PrincipalDep) -> MicroDaoView:
     """With the starter blueprints and the built-in tools. Operators only."""
-    permit(principal, "microdao.write")
+    await permit(services, principal, "microdao.write")
     name = body.name or body.microdao_id.removeprefix("microdao:")
     created = await services.tenants.create(body.microdao_id, name)
     await services.agents.seed(body.microdao_id)
@@ -109,7 +109,7 @@ async def list_microdaos(
     services: ServicesDep, principal: PrincipalDep, after: Cursor = None, limit: PageLimit = 100
 ) -> MicroDaoPage:
     """An operator sees all, anyone else their own."""
-    permit(principal, "agent.write")
+    await permit(services, principal, "agent.write")
     rows = await services.tenants.list(principal, after or "", limit)
     views = [MicroDaoView.model_validate(row) for row in rows]
     return MicroDaoPage(microdaos=views, next=views[-1].microdao_id if len(views) == limit else None)
@@ -119,7 +119,7 @@ async def list_microdaos(
 async def create_agent(body: AgentBody, services: ServicesDep, principal: PrincipalDep) -> AgentView:
     """409 when the id is taken."""
     principal = within(principal, body.microdao_id)
-    permit(principal, "agent.write")
+    await permit(services, principal, "agent.write")
     name = body.name or body.agent_id.removeprefix("agent:").title()
     created = await services.agents.create_agent(principal.microdao_id, body.agent_id, name, body.blueprint)
     return AgentView.model_validate(created)
@@ -135,7 +135,7 @@ async def list_agents(
 ) -> AgentPage:
     """Agents of one microDAO, by id."""
     principal = within(principal, microdao_id)
-    permit(principal, "agent.write")
+    await permit(services, principal, "agent.write")
     rows = await services.agents.list_agents(principal.microdao_id, after or "", limit)
     views = [AgentView.model_validate(row) for row in rows]
     return AgentPage(agents=views, next=views[-1].agent_id if len(views) == limit else None)
@@ -145,7 +145,7 @@ async def list_agents(
 async def create_key(body: KeyBody, services: ServicesDep, principal: PrincipalDep) -> NewKeyView:
     """The key is shown once. Nobody can give a role above their own."""
     principal = within(principal, body.microdao_id)
-    permit(principal, "key.write")
+    await permit(services, principal, "key.write")
     check_may_manage(principal, body.roles)
     key = await services.keys.create(principal.microdao_id, body.roles, body.name)
     return NewKeyView(
@@ -163,7 +163,7 @@ async def list_keys(
 ) -> KeyPage:
     """Without their secrets."""
     principal = within(principal, microdao_id)
-    permit(principal, "key.write")
+    await permit(services, principal, "key.write")
     views = [KeyView.model_validate(row) for row in await services.keys.list(principal.microdao_id, after or "", limit)]
     return KeyPage(keys=views, next=views[-1].id if len(views) == limit else None)
 
@@ -174,6 +174,6 @@ async def revoke_key(
 ) -> Accepted:
     """At once, everywhere. Nobody can revoke a key with a role above their own."""
     principal = within(principal, microdao_id)
-    permit(principal, "key.write", "Key", key_id)
+    await permit(services, principal, "key.write", "Key", key_id)
     await services.keys.revoke(principal.microdao_id, key_id, by=principal)
     return Accepted()

@@ -6,9 +6,9 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from functions.chat.bodies import JsonRoute
-from functions.chat.dependencies import PrincipalDep, permit
+from functions.chat.dependencies import PrincipalDep, ServicesDep, permit
 from functions.chat.schemas import ERRORS, Body, View
-from shared.policy.decision import Resource, decide
+from shared.policy.decision import Resource
 from shared.policy.principal import Principal
 from shared.policy.roles import Role
 
@@ -50,11 +50,11 @@ class DecisionView(View):
 
 
 @router.post("/decide", summary="Ask the policy")
-async def decide_policy(body: DecideBody, principal: PrincipalDep) -> DecisionView:
+async def decide_policy(body: DecideBody, services: ServicesDep, principal: PrincipalDep) -> DecisionView:
     """Why something is allowed or not, inside the caller's microDAO."""
-    permit(principal, "policy.ask")
+    await permit(services, principal, "policy.ask")
     roles = principal.roles if body.principal.roles is None else frozenset(body.principal.roles)
     asked = Principal(body.principal.id or principal.key_id, principal.microdao_id, roles)
     resource = Resource(body.resource.kind, body.resource.id or principal.microdao_id, principal.microdao_id)
-    decision = decide(asked, body.action, resource, body.context)
+    decision = await services.policy.decide(asked, body.action, resource, body.context)
     return DecisionView(allow=decision.allow, reason=decision.reason, policies=list(decision.policies))

@@ -8,14 +8,9 @@ from typing import Any
 import orjson
 from cedarpy import PolicySet, is_authorized
 
-from shared.errors import Unauthorized
-from shared.observability import Log
 from shared.policy.principal import Principal
 from shared.policy.roles import ACTION_GROUPS, ROLE_PARENTS
 from shared.settings import CONFIG_DIR
-
-_log = Log("policy")
-_MAX_LOGGED_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +54,6 @@ def _evaluate(principal: Principal, action: str, resource: Resource, facts: byte
     named = answer.diagnostics.id_annotations_by_reason
     policies = tuple(sorted(str(named.get(reason) or reason) for reason in answer.diagnostics.reasons))
     return Decision(answer.allowed, _reason(answer.allowed, action, policies), policies)
-
-
-def authorize(principal: Principal, action: str, resource: Resource, context: Mapping[str, Any] | None = None) -> None:
-    """Let the action pass or raise Unauthorized naming the rule; each denial is logged."""
-    decision = decide(principal, action, resource, context)
-    if not decision.allow:
-        who, what = _loggable(principal.key_id), _loggable(resource.id)
-        _log.warning("denied", principal=who, action=action, resource=what, reason=decision.reason)
-        raise Unauthorized(decision.reason)
-
-
-def _loggable(identifier: str) -> str:
-    """Callers choose ids: without control characters, and not too long."""
-    return "".join(character for character in identifier if character.isprintable())[:_MAX_LOGGED_CHARACTERS]
 
 
 def _reason(allowed: bool, action: str, policies: tuple[str, ...]) -> str:

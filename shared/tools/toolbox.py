@@ -6,6 +6,7 @@ from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
 from shared.db.database import Connection, Database, Row
 from shared.errors import IdempotencyInProgress, InvalidRequest, NotFound
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal
 from shared.tools import catalogue, lookup, store
 from shared.tools.arguments import check_request, check_text
@@ -21,9 +22,10 @@ QUEUE = "tool"
 class Toolbox:
     """Each method works in one microDAO and sees nothing of another."""
 
-    def __init__(self, database: Database, outbox: Outbox, executors: Executors | None = None) -> None:
+    def __init__(self, database: Database, outbox: Outbox, policy: Policy, executors: Executors | None = None) -> None:
         self._database = database
         self._outbox = outbox
+        self._policy = policy
         self._runner = Runner(database, executors or Executors())
 
     async def find(self, microdao_id: str, name_or_id: str) -> Tool:
@@ -72,7 +74,7 @@ class Toolbox:
         """
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, is_new = await begin(connection, principal, request)
+            started, is_new = await begin(connection, self._policy, principal, request)
             is_ours = False
             if is_new:
                 started, is_ours = await self._runner.take_up(connection, started)
@@ -89,14 +91,14 @@ class Toolbox:
         """Check the call and write its row without running it; the caller sends the execution's id to the executor."""
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, _ = await begin(connection, principal, request)
+            started, _ = await begin(connection, self._policy, principal, request)
         return started.outcome
 
     async def enqueue(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
         """Check the call and hand it to the tool executor by the outbox."""
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, is_new = await begin(connection, principal, request)
+            started, is_new = await begin(connection, self._policy, principal, request)
             if is_new:
                 await enqueue(connection, request.microdao_id, QUEUE, {"execution_id": started.id})
         await self._outbox.committed()

@@ -12,6 +12,7 @@ from shared.errors import (
     IdempotencyConflict,
     NotFound,
 )
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal, agent_principal
 from shared.tools.builtin import BUILTINS
 from shared.tools.model import Invocation, ToolCallRequest, ToolFailed
@@ -22,7 +23,7 @@ SOFIA = "agent:sofia"
 
 @pytest.fixture
 async def toolbox(database: Database, microdao: str) -> Toolbox:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True))
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(database))
     await toolbox.seed(microdao, SOFIA)
     return toolbox
 

@@ -1,8 +1,11 @@
 """Whether a call may be made: the tool is there, the agent was granted it, policy allows it, its arguments fit."""
 
+from typing import Any
+
 from shared.db.database import Connection
 from shared.errors import ConfidentialDenied, LimitExceeded, NotFound
-from shared.policy.decision import Resource, authorize
+from shared.policy.decision import Resource
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal
 from shared.tools import store
 from shared.tools.arguments import check_args
@@ -14,7 +17,7 @@ MAX_DEPTH = 4
 """How many tools may call one another: a chain that calls an agent that calls a chain and so on."""
 
 
-async def admit(connection: Connection, principal: Principal, request: ToolCallRequest) -> Tool:
+async def admit(connection: Connection, policy: Policy, principal: Principal, request: ToolCallRequest) -> Tool:
     """The tool to run.
 
     Raises NotFound (agent, tool), Unauthorized, ConfidentialDenied, InvalidArgs, LimitExceeded.
@@ -26,10 +29,24 @@ async def admit(connection: Connection, principal: Principal, request: ToolCallR
     if row["id"] is None:
         raise await unknown_tool(connection, request.tool)
     tool = store.tool_from(row)
-    authorize(principal, "tool.invoke", Resource("Tool", tool.name, request.microdao_id), {"granted": row["granted"]})
+    resource = Resource("Tool", tool.name, request.microdao_id)
+    await policy.authorize(principal, "tool.invoke", resource, policy_facts(tool, request, is_granted=row["granted"]))
     _check(tool, request)
     check_args(tool, request.args)
     return tool
+
+
+def policy_facts(tool: Tool, request: ToolCallRequest, *, is_granted: bool) -> dict[str, Any]:
+    """What policies may look at in a call."""
+    return {
+        "granted": is_granted,
+        "risk": tool.risk,
+        "executor": tool.executor,
+        "confidential": request.confidential,
+        "environments": list(tool.environments),
+        "agent_id": request.agent_id,
+        "tool": tool.name,
+    }
 
 
 def _check(tool: Tool, request: ToolCallRequest) -> None:
