@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from shared.memory.embedding.port import Vector
     from shared.memory.memory import Memory
     from shared.policy.keys import Keys
+    from shared.policy.own import OwnPolicyBook
     from shared.policy.policy import Policy
+    from shared.policy.rates import ToolRates
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
     from shared.tools.toolbox import Toolbox
@@ -81,12 +83,31 @@ class Services:
         return Keys(self.database, self.settings.secret_key)
 
     @cached_property
+    def side_database(self) -> Database:
+        """A small pool for what is asked while the caller holds a connection of the other."""
+        settings = self.settings
+        return Database(settings.database_url, max_size=2, timeout_s=settings.database_timeout_s)
+
+    @cached_property
     def policy(self) -> "Policy":
         """Every permission."""
         from shared.policy.policy import Policy
 
-        settings = self.settings
-        return Policy(Database(settings.database_url, max_size=2, timeout_s=settings.database_timeout_s))
+        return Policy(self.side_database, self.settings.profile)
+
+    @cached_property
+    def tool_rates(self) -> "ToolRates":
+        """How often tools may be called."""
+        from shared.policy.rates import ToolRates
+
+        return ToolRates(self.side_database)
+
+    @cached_property
+    def own_policies(self) -> "OwnPolicyBook":
+        """What microDAOs add to the policies."""
+        from shared.policy.own import OwnPolicyBook
+
+        return OwnPolicyBook(self.database, self.policy.known)
 
     @cached_property
     def tenants(self) -> "Tenants":
@@ -212,7 +233,7 @@ class Services:
 
     async def close(self) -> None:
         """Let turns and calls do their books, send what is left, then release every client that was made."""
-        for name in ("agents", "toolbox", "gateway", "outbox", "policy", "database"):
+        for name in ("agents", "toolbox", "gateway", "outbox", "side_database", "database"):
             if name in self.__dict__:
                 await getattr(self, name).close()
 

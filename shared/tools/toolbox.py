@@ -6,11 +6,13 @@ from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
 from shared.db.database import Connection, Database, Row
 from shared.errors import IdempotencyInProgress, InvalidRequest, NotFound
+from shared.policy.decision import Decision
 from shared.policy.policy import Policy
 from shared.policy.principal import Principal
 from shared.tools import catalogue, lookup, store
 from shared.tools.arguments import check_request, check_text
 from shared.tools.execution import store_executions
+from shared.tools.execution.admission import would_admit
 from shared.tools.execution.execution import begin, find, lock
 from shared.tools.execution.runner import Runner
 from shared.tools.executors import Executors
@@ -66,6 +68,12 @@ class Toolbox:
                 raise InvalidRequest("a tool cannot be granted and revoked at once", param="revoke")
             await store.add_grants(connection, microdao_id, agent_id, sorted(granted))
             await store.remove_grants(connection, agent_id, sorted(revoked))
+
+    async def ask(self, principal: Principal, request: ToolCallRequest) -> Decision:
+        """Whether such a call would pass and why; the arguments are not looked at. Raises NotFound (agent, tool)."""
+        _check_call(principal, request)
+        async with self._database.tenant(request.microdao_id) as connection:
+            return await would_admit(connection, self._policy, principal, request)
 
     async def execute(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
         """Run a tool now. A tool's own failure is an outcome; a refusal raises (see ``execution.begin``).

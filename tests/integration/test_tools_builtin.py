@@ -18,8 +18,8 @@ Call = Callable[..., Awaitable[ToolOutcome]]
 
 
 @pytest.fixture
-async def call(database: Database, microdao: str) -> Call:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(database))
+async def call(database: Database, microdao: str, policy: Policy) -> Call:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy)
     await toolbox.seed(microdao, SOFIA)
 
     async def call(tool: str, **args: Any) -> ToolOutcome:

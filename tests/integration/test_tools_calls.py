@@ -22,8 +22,8 @@ SOFIA = "agent:sofia"
 
 
 @pytest.fixture
-async def toolbox(database: Database, microdao: str) -> Toolbox:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(database))
+async def toolbox(database: Database, microdao: str, policy: Policy) -> Toolbox:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy)
     await toolbox.seed(microdao, SOFIA)
     return toolbox
 

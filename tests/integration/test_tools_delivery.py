@@ -30,7 +30,7 @@ from shared.tools.toolbox import Toolbox
 
 async def main(url, microdao_id, execution_id, job_id):
     database = Database(url)
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(database))
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(Database(url)))
     await toolbox.run_queued(microdao_id, execution_id, None, job_id)
 
 asyncio.run(main(*sys.argv[1:]))
@@ -38,8 +38,8 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.fixture
-async def toolbox(database: Database, microdao: str) -> Toolbox:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(database))
+async def toolbox(database: Database, microdao: str, policy: Policy) -> Toolbox:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy)
     await toolbox.seed(microdao, SOFIA)
     return toolbox
 
