@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from shared.memory.embedding.port import Vector
     from shared.memory.memory import Memory
     from shared.policy.keys import Keys
+    from shared.policy.own import OwnPolicyBook
+    from shared.policy.policy import Policy
+    from shared.policy.rates import ToolRates
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
     from shared.tools.toolbox import Toolbox
@@ -78,6 +81,33 @@ class Services:
         from shared.policy.keys import Keys
 
         return Keys(self.database, self.settings.secret_key)
+
+    @cached_property
+    def side_database(self) -> Database:
+        """A small pool for what is asked while the caller holds a connection of the other."""
+        settings = self.settings
+        return Database(settings.database_url, max_size=2, timeout_s=settings.database_timeout_s)
+
+    @cached_property
+    def policy(self) -> "Policy":
+        """Every permission."""
+        from shared.policy.policy import Policy
+
+        return Policy(self.side_database, self.settings.profile)
+
+    @cached_property
+    def tool_rates(self) -> "ToolRates":
+        """How often tools may be called."""
+        from shared.policy.rates import ToolRates
+
+        return ToolRates(self.side_database)
+
+    @cached_property
+    def own_policies(self) -> "OwnPolicyBook":
+        """What microDAOs add to the policies."""
+        from shared.policy.own import OwnPolicyBook
+
+        return OwnPolicyBook(self.database, self.policy.known)
 
     @cached_property
     def tenants(self) -> "Tenants":
@@ -152,14 +182,14 @@ class Services:
         from shared.tools.toolbox import Toolbox
 
         outer = {"agent": AgentExecutor(AgentAsTool(lambda: self.agents))}
-        return Toolbox(self.database, self.outbox, Executors(outer))
+        return Toolbox(self.database, self.outbox, self.policy, Executors(outer))
 
     @cached_property
     def agents(self) -> "AgentRuntime":
         """Sessions and the agent loop."""
         from shared.agents.runtime import AgentRuntime
 
-        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox)
+        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox, self.policy)
 
     @cached_property
     def flows(self) -> "Flows":
@@ -168,7 +198,13 @@ class Services:
 
         settings = self.settings
         return Flows(
-            self.database, self.workflow, self.gateway, self.toolbox, settings.tool_queue_url, settings.usd_per_1t
+            self.database,
+            self.workflow,
+            self.gateway,
+            self.toolbox,
+            self.policy,
+            settings.tool_queue_url,
+            settings.usd_per_1t,
         )
 
     @cached_property
@@ -201,7 +237,7 @@ class Services:
 
     async def close(self) -> None:
         """Let turns and calls do their books, send what is left, then release every client that was made."""
-        for name in ("agents", "toolbox", "gateway", "outbox", "database"):
+        for name in ("agents", "toolbox", "gateway", "outbox", "side_database", "database"):
             if name in self.__dict__:
                 await getattr(self, name).close()
 

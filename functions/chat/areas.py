@@ -26,6 +26,7 @@ _LATER: Final = (
     "routes_analytics",
     "routes_tools",
     "routes_policy",
+    "routes_policies",
     "routes_agents",
     "routes_router",
     "routes_admin",

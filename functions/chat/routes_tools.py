@@ -124,7 +124,7 @@ async def list_tools(
     services: ServicesDep, principal: PrincipalDep, after: Cursor = None, limit: PageLimit = 100
 ) -> ToolPage:
     """Tools of the caller's microDAO, by name."""
-    permit(principal, "tool.list")
+    await permit(services, principal, "tool.list")
     tools = await services.toolbox.list_all(principal.microdao_id, after or "", limit)
     views = [ToolView.model_validate(tool, from_attributes=True) for tool in tools]
     return ToolPage(tools=views, next=views[-1].name if len(views) == limit else None)
@@ -175,7 +175,7 @@ async def list_executions(
     limit: PageLimit = 50,
 ) -> ExecutionPage:
     """Newest first."""
-    permit(principal, "tool.list")
+    await permit(services, principal, "tool.list")
     rows = await services.toolbox.executions(
         principal.microdao_id, agent_id=agent_id, tool=tool, status=status, before=before, limit=limit
     )
@@ -186,7 +186,7 @@ async def list_executions(
 @router.get("/tools/agents/{agent_id}/permissions", summary="What an agent may run")
 async def get_permissions(agent_id: str, services: ServicesDep, principal: PrincipalDep) -> PermissionsView:
     """Every tool with the reason for its grant or denial."""
-    permit(principal, "tool.list")
+    await permit(services, principal, "tool.list")
     return await _permissions(services, principal, agent_id)
 
 
@@ -195,7 +195,7 @@ async def put_permissions(
     agent_id: str, body: PermissionsBody, services: ServicesDep, principal: PrincipalDep
 ) -> PermissionsView:
     """Takes effect with the next call."""
-    permit(principal, "grant.write", "Agent", agent_id)
+    await permit(services, principal, "grant.write", "Agent", agent_id)
     await services.toolbox.set_grants(principal.microdao_id, agent_id, body.grant, body.revoke)
     return await _permissions(services, principal, agent_id)
 

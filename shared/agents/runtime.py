@@ -16,7 +16,8 @@ from shared.llm.gateway import Gateway
 from shared.memory.memory import Memory
 from shared.memory.model import Filters, MemoryQuery, NewMemory, Recollection
 from shared.observability import Log, correlated
-from shared.policy.decision import Resource, authorize
+from shared.policy.decision import Resource
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal
 from shared.tools.model import Invocation, Tool
 from shared.tools.toolbox import Toolbox
@@ -40,6 +41,7 @@ class AgentRuntime:
         gateway: Gateway,
         memory: Memory,
         toolbox: Toolbox,
+        policy: Policy,
         *,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
@@ -47,6 +49,7 @@ class AgentRuntime:
         self._gateway = gateway
         self._memory = memory
         self._toolbox = toolbox
+        self._policy = policy
         self.sessions = Sessions(database)
         self._turns = Turns(self.sessions, heartbeat_s)
 
@@ -61,12 +64,12 @@ class AgentRuntime:
         messages = [message.model_dump(exclude_none=True) for message in request.messages]
         session_id = request.model if request.model.startswith(SESSION_PREFIX) else metadata.session_id
         if session_id:
-            authorize(principal, "agent.run", Resource("Session", session_id, principal.microdao_id))
+            await self._policy.authorize(principal, "agent.run", Resource("Session", session_id, principal.microdao_id))
             return await self.sessions.resume(principal.microdao_id, session_id, messages)
         agent = await self.sessions.resolve_agent(principal.microdao_id, request.model, metadata)
         if agent is None:
             return None
-        authorize(principal, "agent.run", Resource("Agent", agent.agent_id, agent.microdao_id))
+        await self._policy.authorize(principal, "agent.run", Resource("Agent", agent.agent_id, agent.microdao_id))
         return await self.sessions.open(agent, metadata.channel_id, messages)
 
     async def run(

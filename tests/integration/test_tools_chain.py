@@ -11,6 +11,7 @@ import pytest
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all
 from shared.errors import ConfidentialDenied, InvalidRequest
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal, agent_principal
 from shared.settings import Settings
 from shared.tools.executors import Executors
@@ -36,8 +37,8 @@ PARAMETERS = {"type": "object", "required": ["name"], "properties": {"name": {"t
 
 
 @pytest.fixture
-async def toolbox(database: Database, microdao: str) -> Toolbox:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True))
+async def toolbox(database: Database, policy: Policy, microdao: str) -> Toolbox:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy)
     await toolbox.seed(microdao, SOFIA)
     return toolbox
 
@@ -144,7 +145,7 @@ async def test_a_chain_that_calls_itself_ends(
 
 
 async def test_a_chain_that_was_cut_off_goes_on_after_the_last_step_it_made(
-    database: Database, microdao: str, sofia: Principal, call: ToolCallRequest
+    database: Database, policy: Policy, microdao: str, sofia: Principal, call: ToolCallRequest
 ):
     asked: list[str] = []
 
@@ -152,7 +153,7 @@ async def test_a_chain_that_was_cut_off_goes_on_after_the_last_step_it_made(
         asked.append(args["name"])
         return args
 
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Executors({"http": outside}))
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy, Executors({"http": outside}))
     await toolbox.seed(microdao, SOFIA)
     await add(database, microdao, "reach", "http", {})
     steps = [{"id": f"s{n}", "tool": "reach", "args": {"name": f"{n}"}} for n in range(3)]
@@ -172,7 +173,7 @@ async def test_a_chain_that_was_cut_off_goes_on_after_the_last_step_it_made(
 
 
 async def test_a_step_that_nobody_knows_the_end_of_makes_the_chain_unknown(
-    database: Database, microdao: str, sofia: Principal, call: ToolCallRequest
+    database: Database, policy: Policy, microdao: str, sofia: Principal, call: ToolCallRequest
 ):
     asked: list[str] = []
 
@@ -180,7 +181,7 @@ async def test_a_step_that_nobody_knows_the_end_of_makes_the_chain_unknown(
         asked.append(invocation.execution_id)
         raise ToolUncertain("cut off")
 
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Executors({"http": outside}))
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy, Executors({"http": outside}))
     await toolbox.seed(microdao, SOFIA)
     await add(database, microdao, "reach", "http", {})
     await add(database, microdao, "plan", "chain", {"steps": [{"id": "s", "tool": "reach", "args": {"name": "x"}}]})

@@ -16,6 +16,7 @@ import pytest
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all
 from shared.errors import IdempotencyInProgress
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal, agent_principal
 from shared.tools.executors import Executors
 from shared.tools.model import Invocation, Tool, ToolCallRequest, ToolFailed, ToolUncertain
@@ -53,8 +54,8 @@ def world() -> World:
 
 
 @pytest.fixture
-async def toolbox(database: Database, microdao: str, world: World) -> Toolbox:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Executors({"http": world}))
+async def toolbox(database: Database, policy: Policy, microdao: str, world: World) -> Toolbox:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy, Executors({"http": world}))
     await toolbox.seed(microdao, SOFIA)
     await change(database, microdao, "executor = 'http', timeout_ms = 5000")
     return toolbox
@@ -299,6 +300,7 @@ _WORKER = """
 import asyncio, sys, pathlib
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database
+from shared.policy.policy import Policy
 from shared.tools.executors import Executors
 from shared.tools.toolbox import Toolbox
 
@@ -311,7 +313,7 @@ async def effect(tool, args, invocation):
 
 async def main(url, microdao_id, execution_id, effects):
     database = Database(url)
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Executors({"http": effect}))
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(Database(url)), Executors({"http": effect}))
     print((await toolbox.run_queued(microdao_id, execution_id, None)).status)
 
 asyncio.run(main(*sys.argv[1:]))
