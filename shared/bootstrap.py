@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from shared.policy.keys import Keys
     from shared.policy.own import OwnPolicyBook
     from shared.policy.policy import Policy
-    from shared.policy.rates import ToolRates
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
     from shared.tools.toolbox import Toolbox
@@ -94,13 +93,6 @@ class Services:
         from shared.policy.policy import Policy
 
         return Policy(self.side_database, self.settings.profile)
-
-    @cached_property
-    def tool_rates(self) -> "ToolRates":
-        """How often tools may be called."""
-        from shared.policy.rates import ToolRates
-
-        return ToolRates(self.side_database)
 
     @cached_property
     def own_policies(self) -> "OwnPolicyBook":

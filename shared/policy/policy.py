@@ -1,13 +1,15 @@
-"""The one door of permission: what the shipped policies and the microDAO's own say, and a row of each refusal."""
+"""The one door of permission: what policies say, how often tools may be called, and a row of each refusal."""
 
 from collections.abc import Iterable
+from typing import NoReturn
 
 from shared.db.database import Database
-from shared.errors import Unauthorized
+from shared.errors import ApiError, Unauthorized
 from shared.policy.decision import Context, Decision, OwnPolicies, Resource, decide, is_governed
 from shared.policy.denials import DenialLog, denial_of
 from shared.policy.known import KnownPolicies
 from shared.policy.principal import Principal
+from shared.policy.rates import ToolRates
 
 
 class Policy:
@@ -21,6 +23,7 @@ class Policy:
         self._environment = {"environment": environment}
         self.known = KnownPolicies(database)
         self.denials = DenialLog(database)
+        self.rates = ToolRates(database)
 
     async def decide(
         self, principal: Principal, action: str, resource: Resource, context: Context | None = None
@@ -47,6 +50,14 @@ class Policy:
         for resource, context in questions:
             answers.append((await self.decide(principal, action, resource, context)).allow)
         return answers
+
+    async def refuse(
+        self, principal: Principal, action: str, resource: Resource, context: Context | None, refusal: ApiError
+    ) -> NoReturn:
+        """Raise the refusal of a rule that is no policy, once it is a row like any other."""
+        decision = Decision(False, refusal.message)
+        await self.denials.record(denial_of(principal, action, resource, context, decision))
+        raise refusal
 
     async def _own(self, principal: Principal, action: str, resource: Resource) -> OwnPolicies | None:
         if not is_governed(principal, action, resource):

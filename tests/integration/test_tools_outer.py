@@ -15,7 +15,7 @@ import pytest
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all
-from shared.errors import IdempotencyInProgress
+from shared.errors import IdempotencyInProgress, RateLimitExceeded
 from shared.policy.policy import Policy
 from shared.policy.principal import Principal, agent_principal
 from shared.tools.executors import Executors
@@ -230,6 +230,19 @@ async def test_a_result_that_breaks_its_schema_is_a_failure(
     outcome = await toolbox.execute(sofia, call)
     assert outcome.status == "failed"
     assert message in str(outcome.error_message)
+
+
+async def test_a_tool_runs_no_more_often_than_it_may(
+    database: Database, toolbox: Toolbox, world: World, sofia: Principal, call: ToolCallRequest, microdao: str
+):
+    await change(database, microdao, "rate_limit_per_minute = 5")
+    calls = [toolbox.execute(sofia, replace(call, idempotency_key=f"k{number}")) for number in range(20)]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert sum(isinstance(one, RateLimitExceeded) for one in outcomes) == 15
+    assert len(world.effects) == len(await rows(database, microdao, "SELECT 1 FROM tool_execution")) == 5
+    first = next(one for one in outcomes if not isinstance(one, BaseException))
+    key = f"k{outcomes.index(first)}"
+    assert await toolbox.execute(sofia, replace(call, idempotency_key=key)) == first, "a repeated key is no new run"
 
 
 async def test_whoever_lost_the_lease_neither_stores_nor_is_charged(

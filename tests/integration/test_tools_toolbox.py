@@ -197,6 +197,9 @@ async def test_confidential_flows_use_low_risks_only(
     else:
         with pytest.raises(ConfidentialDenied, match=risk):
             await call
+        (denial,) = await rows(database, microdao, "SELECT action, reason FROM policy_denial")
+        assert denial["action"] == "tool.invoke"
+        assert f"of risk {risk}" in denial["reason"]
 
 
 async def test_another_tenant_sees_nothing(

@@ -23,8 +23,12 @@ async def admit(connection: Connection, policy: Policy, principal: Principal, re
     Raises NotFound (agent, tool), Unauthorized, ConfidentialDenied, InvalidArgs, LimitExceeded.
     """
     tool, facts = await _find(connection, request)
-    await policy.authorize(principal, "tool.invoke", Resource("Tool", tool.name, request.microdao_id), facts)
-    _check(tool, request)
+    resource = Resource("Tool", tool.name, request.microdao_id)
+    await policy.authorize(principal, "tool.invoke", resource, facts)
+    try:
+        _check(tool, request)
+    except ConfidentialDenied as refusal:
+        await policy.refuse(principal, "tool.invoke", resource, facts, refusal)
     check_args(tool, request.args)
     return tool
 
