@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shared.policy.keys import Keys
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
+    from shared.tools.secrets.secrets import Secrets
     from shared.tools.toolbox import Toolbox
     from shared.usage.meter import Meter
 
@@ -142,6 +143,15 @@ class Services:
         from shared.memory.memory import open_memory
 
         return open_memory(self.settings, self.database, self.outbox, lambda: self.gateway)
+
+    @cached_property
+    def secrets(self) -> "Secrets":
+        """What tools prove themselves with."""
+        from shared.tools.secrets.sealing import Sealer
+        from shared.tools.secrets.secrets import Secrets
+
+        previous = [key.strip() for key in self.settings.previous_secret_keys.split(",") if key.strip()]
+        return Secrets(self.database, Sealer([self.settings.secret_key, *previous]))
 
     @cached_property
     def toolbox(self) -> "Toolbox":

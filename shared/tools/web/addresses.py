@@ -122,6 +122,18 @@ def parse_place(text: str, default_port: int | None = None) -> Place:
     return Place(host, int(port))
 
 
+def read_reach(ports: str, private: str) -> Reach:
+    """The reach that an installation's settings describe: comma-separated ports and ``host:port`` places.
+
+    Raises ValueError saying which of them is wrong.
+    """
+    numbers = [text.strip() for text in ports.split(",") if text.strip()]
+    if wrong := [text for text in numbers if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536)]:
+        raise ValueError(f"{wrong[0]!r} is not a port")
+    places = frozenset(parse_place(text) for text in private.split(",") if text.strip())
+    return Reach(ports=frozenset(map(int, numbers)), private=places)
+
+
 def _parsed(address: str) -> Address | None:
     try:
         return None if "%" in address else ip_address(address)
