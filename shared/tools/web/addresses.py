@@ -5,7 +5,7 @@ parser: a host that ends in a number is an IPv4 address or nothing).
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Address = IPv4Address | IPv6Address
@@ -68,6 +68,10 @@ class Reach:
 
     ports: frozenset[int] = DEFAULT_PORTS
     private: frozenset[Place] = frozenset()
+
+    def with_private(self, place: Place) -> "Reach":
+        """The same with one more private place."""
+        return replace(self, private=self.private | {place})
 
     def place_fault(self, place: Place) -> str | None:
         """Why this place is out of reach before its name is even resolved; None if it is not."""

@@ -1,7 +1,7 @@
 """What an answer of the outside means: a value, or a failure in words. Pure functions."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -46,13 +46,16 @@ def is_readable(content_type: str) -> bool:
     return _READABLE.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
 
 
-def check_status(answer: Answer, service: str) -> None:
-    """Pass what is a success. Raises BusyService, UnusableAnswer for a redirect, and ToolFailed for every other."""
+def check_status(answer: Answer, service: str, redact: Callable[[str], str] = str) -> None:
+    """Pass what is a success. Raises BusyService, UnusableAnswer for a redirect, and ToolFailed for every other.
+
+    What the service says is redacted before it is cut, so that no half of a secret is left.
+    """
     if 200 <= answer.status < 300:
         return
     if answer.status < 400:
         raise UnusableAnswer(f"{service} redirects elsewhere ({answer.status}), which is not followed", answer.status)
-    said = excerpt(answer)
+    said = excerpt(answer, redact)
     message = f"{service} answered {answer.status}" + (f": {said}" if said else "")
     if answer.status in BUSY:
         raise BusyService(message, answer.status, retry_after_s(answer.headers.get("retry-after", "")))
@@ -94,11 +97,11 @@ def pick(value: Any, path: str) -> Any:
     return value
 
 
-def excerpt(answer: Answer) -> str:
+def excerpt(answer: Answer, redact: Callable[[str], str] = str) -> str:
     """The beginning of what an error says, in one line."""
     if not is_readable(answer.headers.get("content-type", "")):
         return ""
-    text = _NOT_PRINTED.sub(" ", answer.text).strip()
+    text = _NOT_PRINTED.sub(" ", redact(answer.text)).strip()
     return text if len(text) <= _MAX_EXCERPT else f"{text[:_MAX_EXCERPT]}…"
 
 
