@@ -25,6 +25,7 @@ _LATER: Final = (
     "routes_snapshots",
     "routes_analytics",
     "routes_tools",
+    "routes_secrets",
     "routes_policy",
     "routes_policies",
     "routes_agents",

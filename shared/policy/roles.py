@@ -35,6 +35,7 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "grant.write": ("administer",),
     "memory.share": ("administer",),
     "tool.write": ("administer",),
+    "secret.write": ("administer",),
     "key.write": ("administer",),
     "agent.write": ("administer",),
     "experiment.write": ("administer",),

@@ -53,6 +53,6 @@ def _tool_row(microdao_id: str, entry: dict[str, Any]) -> dict[str, Any]:
         "id": derived_id("tool", microdao_id, entry["name"]),
         **{field: entry[field] for field in kept},
         "definition_hash": definition_hash(entry["name"], entry["description"], entry["parameters"]),
-        "executor": "builtin",
-        "config": {"function": entry["function"]},
+        "executor": entry.get("executor", "builtin"),
+        "config": entry["config"] if "config" in entry else {"function": entry["function"]},
     }

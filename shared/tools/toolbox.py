@@ -172,9 +172,10 @@ class Toolbox:
         return [_audit_entry(row) for row in rows]
 
     async def seed(self, microdao_id: str, agent_id: str | None = None) -> None:
-        """Fill catalogue and help pages where missing, and grant every built-in tool to the agent if it has no grant.
+        """Fill catalogue and help pages where missing, and grant the first tools to an agent that has no grant.
 
-        Harmless to repeat: what an admin changed meanwhile stays. Raises NotFound for an unknown agent.
+        What spends (risk D) is left to an administrator. Harmless to repeat: what an admin changed meanwhile stays.
+        Raises NotFound for an unknown agent.
         """
         tools, documents = catalogue.first_tools(microdao_id), catalogue.first_documents(microdao_id)
         async with self._database.tenant(microdao_id) as connection:
@@ -183,7 +184,8 @@ class Toolbox:
             async with connection.pipeline():
                 await store.seed(connection, microdao_id, tools, documents)
                 if agent_id is not None:
-                    await store.grant_if_none(connection, microdao_id, agent_id, [tool["id"] for tool in tools])
+                    granted = [tool["id"] for tool in tools if tool["risk"] != "D"]
+                    await store.grant_if_none(connection, microdao_id, agent_id, granted)
 
 
 def _check_call(principal: Principal, request: ToolCallRequest) -> None:

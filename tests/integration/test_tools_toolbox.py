@@ -87,7 +87,7 @@ async def test_find_by_name_id_and_alias(toolbox: Toolbox, microdao: str):
 async def test_an_unknown_tool_is_answered_with_near_names(toolbox: Toolbox, microdao: str):
     with pytest.raises(NotFound, match=r"did you mean project\.create"):
         await toolbox.find(microdao, "project.creat")
-    with pytest.raises(NotFound, match=r"tools are: math, "):
+    with pytest.raises(NotFound, match=r"tools are: .*math, "):
         await toolbox.find(microdao, "zzz" * 1000)
     with pytest.raises(InvalidRequest):
         await toolbox.find(microdao, "ma\0th")
