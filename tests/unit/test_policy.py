@@ -40,6 +40,7 @@ MATRIX = {
     "memory.share": "   ao p",
     "tool.write": "   ao p",
     "key.write": "   ao p",
+    "secret.write": "   ao p",
     "agent.write": "   ao p",
     "experiment.write": "   ao p",
     "limit.read": "   ao p",
