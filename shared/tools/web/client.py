@@ -75,7 +75,7 @@ class WebClient:
         except TimeoutError:
             raise lost(first.place, progress, "did not answer in time", "tool_timeout") from None
         except httpx2.TransportError as error:
-            raise lost(first.place, progress, _told(error)) from None
+            raise lost(first.place, progress, told(error)) from None
 
     @asynccontextmanager
     async def transport(self, microdao_id: str, place: Place, *, max_bytes: int) -> AsyncIterator[PinnedTransport]:
@@ -135,7 +135,7 @@ def lost(place: Place, progress: Progress, what: str, code: str = "tool_failed")
     return NothingSent(f"{place} {what}; nothing was sent", code=code)
 
 
-def _told(error: httpx2.TransportError) -> str:
+def told(error: httpx2.TransportError) -> str:
     """What happened, in our own words: the library's may quote what was sent."""
     if isinstance(error, httpx2.ConnectTimeout):
         return "took too long to connect to"
