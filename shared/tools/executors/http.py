@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 from shared.tools.executors.http_config import method_of
 from shared.tools.executors.http_request import HttpCall, build_call, needed_secrets, with_defaults
@@ -49,7 +50,8 @@ class HttpExecutor:
         config = {**tool.config, "url": platform.url + tool.config["url"]}
         secrets = OpenSecrets.of({_TOKEN: platform.token} if platform.token else {})
         call = build_call(config, args, {})
-        call.headers |= {"X-Daarion-Microdao": invocation.microdao_id, "X-Daarion-Agent": invocation.agent_id}
+        for header, caller in (("Microdao", invocation.microdao_id), ("Agent", invocation.agent_id)):
+            call.headers[f"X-Daarion-{header}"] = quote(caller, safe=":")
         if platform.token:
             call.headers["Authorization"] = f"Bearer {platform.token}"
         return await _call(platform.client, tool, call, invocation, secrets)
@@ -93,7 +95,5 @@ def _result(answer: Answer, config: Mapping[str, Any], secrets: "OpenSecrets") -
 
 def _fixed_url(config: Mapping[str, Any]) -> str:
     """The tool's URL up to its path, which is all that decides where it leads."""
-    from urllib.parse import urlsplit
-
     parts = urlsplit(config["url"])
     return f"{parts.scheme}://{parts.netloc}/"

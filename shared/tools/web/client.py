@@ -21,8 +21,8 @@ from shared.tools.web.transport import CONNECT_TIMEOUT_S, AnswerRefused, PinnedT
 _TIMEOUTS = {"connect": CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
 _MAX_ERROR_BYTES = 4096
 
-# These write URLs, headers and bodies, where secrets are.
-for _name in ("httpx2", "httpcore2", "mcp"):
+# These write URLs, headers and bodies, where secrets are ("client" is the MCP SDK's).
+for _name in ("httpx2", "httpcore2", "mcp", "client"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 
