@@ -32,11 +32,9 @@ if TYPE_CHECKING:
     from shared.policy.policy import Policy
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
-    from shared.tools.executors.http import Platform
-    from shared.tools.secrets.secrets import Secrets
+    from shared.tools.executors import OuterExecutor
+    from shared.tools.executors.outside import Outside
     from shared.tools.toolbox import Toolbox
-    from shared.tools.web.addresses import Reach
-    from shared.tools.web.client import WebClient
     from shared.usage.meter import Meter
 
 _READY_WITHIN_S = 2.0
@@ -170,13 +168,11 @@ class Services:
         return open_memory(self.settings, self.database, self.outbox, lambda: self.gateway)
 
     @cached_property
-    def secrets(self) -> "Secrets":
-        """What tools prove themselves with."""
-        from shared.tools.secrets.sealing import Sealer
-        from shared.tools.secrets.secrets import Secrets
+    def outside(self) -> "Outside":
+        """The way out for tools, with their secrets."""
+        from shared.tools.executors.outside import Outside
 
-        previous = [key.strip() for key in self.settings.previous_secret_keys.split(",") if key.strip()]
-        return Secrets(self.database, Sealer([self.settings.secret_key, *previous]))
+        return Outside(self.settings, self.database)
 
     @cached_property
     def toolbox(self) -> "Toolbox":
@@ -185,45 +181,15 @@ class Services:
         from shared.tools.executors import Executors
         from shared.tools.executors.agent import AgentExecutor
         from shared.tools.executors.http import HttpExecutor
-        from shared.tools.executors.outside import Outside
+        from shared.tools.executors.mcp import McpExecutor
         from shared.tools.toolbox import Toolbox
 
-        outside = Outside(lambda: self.web, lambda: self.secrets)
-        executors = Executors(
-            {
-                "http": HttpExecutor(outside, self._platform),
-                "agent": AgentExecutor(AgentAsTool(lambda: self.agents)),
-            }
-        )
-        return Toolbox(self.database, self.outbox, self.policy, executors)
-
-    @cached_property
-    def web(self) -> "WebClient":
-        """The way out for tools."""
-        from shared.tools.web.client import WebClient
-
-        return WebClient(self._reach)
-
-    @cached_property
-    def _reach(self) -> "Reach":
-        from shared.tools.web.addresses import read_reach
-
-        return read_reach(self.settings.tool_ports, self.settings.private_hosts)
-
-    @cached_property
-    def platform_web(self) -> "WebClient":
-        """The way to the platform's own services: its tools may go there, tenants' tools may not for that."""
-        from shared.tools.web.client import WebClient
-        from shared.tools.web.redirects import parse_url, place_of
-
-        return WebClient(self._reach.with_private(place_of(parse_url(self.settings.platform_url))))
-
-    @property
-    def _platform(self) -> "Platform | None":
-        from shared.tools.executors.http import Platform
-
-        url, token = self.settings.platform_url, self.settings.platform_token
-        return Platform(url, lambda: self.platform_web, token) if url else None
+        outer: dict[str, OuterExecutor] = {
+            "agent": AgentExecutor(AgentAsTool(lambda: self.agents)),
+            "http": HttpExecutor(self.outside),
+            "mcp": McpExecutor(self.outside),
+        }
+        return Toolbox(self.database, self.outbox, self.policy, Executors(outer))
 
     @cached_property
     def agents(self) -> "AgentRuntime":

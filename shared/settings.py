@@ -201,7 +201,7 @@ def _check_ways_out(settings: Settings) -> None:
         for entry in cast(str, getattr(settings, name)).split(","):
             if entry.strip() and not re.fullmatch(pattern, entry.strip()):
                 raise SettingError(f"{VARIABLES[name]} must be {wanted}; it has {entry.strip()!r}")
-    if settings.platform_url and not re.match(r"https?://[^/@\s]+", settings.platform_url):
+    if settings.platform_url and not re.fullmatch(r"https?://[^/@?#\s]+(/[^?#\s]*)?", settings.platform_url):
         raise SettingError(f"{VARIABLES['platform_url']} must be a URL; it is {settings.platform_url!r}")
 
 
