@@ -19,9 +19,9 @@ def find_bwrap() -> str | None:
 
 
 def bwrap_command(bwrap: str, readable: tuple[str, ...]) -> list[str]:
-    """Starts the fork server with nothing but an interpreter, our jail and a bounded /tmp; no network, no other process.
+    """Starts the fork server beside nothing but an interpreter, our jail's code and a /tmp of its own.
 
-    The files of all calls together are bounded by the kernel there.
+    There is no network and no other process, and the kernel bounds the files of all calls together.
     """
     seen = [path for path in (*_SYSTEM, sys.base_prefix, *readable, *_own_code()) if os.path.exists(path)]
     binds = [part for path in dict.fromkeys(seen) for part in ("--ro-bind", path, path)]

@@ -75,7 +75,7 @@ class ForkServer:
             theirs.close()
             self._control = ours
             try:
-                await self._await_ready()
+                self.landlock_abi = await _await_ready(ours)
             except SandboxUnavailable as error:
                 await self.close()
                 said.seek(0)
@@ -115,19 +115,6 @@ class ForkServer:
         if process is not None:
             await asyncio.to_thread(_wait_or_kill, process)
 
-    async def _await_ready(self) -> None:
-        loop = asyncio.get_running_loop()
-        assert self._control is not None
-        try:
-            async with asyncio.timeout(_START_WITHIN_S):
-                data = await loop.sock_recv(self._control, _MAX_MESSAGE)
-        except (TimeoutError, OSError) as error:
-            raise SandboxUnavailable("the fork server did not start") from error
-        message = json.loads(data) if data else {"failed": "the fork server ended at once"}
-        if "failed" in message:
-            raise SandboxUnavailable(message["failed"])
-        self.landlock_abi = message["ready"]
-
     def _send(self, message: bytes, descriptors: list[int]) -> None:
         if self._control is None:
             raise SandboxUnavailable("the fork server is gone")
@@ -164,6 +151,19 @@ class ForkServer:
             if not future.done():
                 future.set_result(Ended(signal.SIGKILL, None, 0, None))
         self._running.clear()
+
+
+async def _await_ready(control: socket.socket) -> int:
+    """The version of Landlock that children will be under. Raises SandboxUnavailable."""
+    try:
+        async with asyncio.timeout(_START_WITHIN_S):
+            data = await asyncio.get_running_loop().sock_recv(control, _MAX_MESSAGE)
+    except (TimeoutError, OSError) as error:
+        raise SandboxUnavailable("the fork server did not start") from error
+    message = json.loads(data) if data else {"failed": "the fork server ended at once"}
+    if "failed" in message:
+        raise SandboxUnavailable(message["failed"])
+    return int(message["ready"])
 
 
 def _wait_or_kill(process: "subprocess.Popen[bytes]") -> None:

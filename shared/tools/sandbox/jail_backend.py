@@ -14,17 +14,8 @@ from typing import Any
 from shared.settings import ROOT
 from shared.tools.sandbox.conversation import Answer, Conversation
 from shared.tools.sandbox.fork_server import Ended, ForkServer
+from shared.tools.sandbox.jail.preloaded import PRELOADED
 from shared.tools.sandbox.port import MB, HostCall, KilledBy, Limits, Program, SandboxResult, SandboxUnavailable
-
-PRELOADED = tuple(
-    "abc array ast base64 bisect bz2 calendar cmath codecs collections colorsys concurrent.futures contextlib copy csv"
-    " dataclasses datetime decimal difflib email.message enum fnmatch fractions functools gzip hashlib heapq hmac html"
-    " html.parser inspect io itertools json keyword locale logging lzma math numbers operator os pathlib pprint queue"
-    " random re secrets shlex shutil statistics string struct tempfile textwrap threading time tokenize tomllib"
-    " traceback types typing unicodedata unittest urllib.parse uuid warnings weakref xml.etree.ElementTree zipfile"
-    " zlib zoneinfo encodings.idna encodings.latin_1 encodings.utf_16 _strptime".split()
-)
-"""What tools find imported. The rest of the standard library is there to be imported, without C libraries beside it."""
 
 _STARTER = (
     "import sys; sys.path.append(sys.argv[1]); from shared.tools.sandbox.jail.zygote import main;"
@@ -66,7 +57,9 @@ class Jail:
         self._starting = asyncio.Lock()
         self._slots = asyncio.Semaphore(self._options.max_parallel)
 
-    async def run(self, program: Program, args: Any, limits: Limits, host_call: HostCall | None = None) -> SandboxResult:
+    async def run(
+        self, program: Program, args: Any, limits: Limits, host_call: HostCall | None = None
+    ) -> SandboxResult:
         """Run a program; the wait for a free place counts as its time. Raises SandboxUnavailable."""
         self._check(program)
         loop = asyncio.get_running_loop()
@@ -159,7 +152,8 @@ async def _attend(
     talk = asyncio.create_task(conversation.hold(request))
     listen = asyncio.create_task(_collect(printed, limits.output_bytes, lambda: server.kill(call_id)))
     try:
-        await asyncio.wait({talk, ended}, timeout=limits.wall_s + _GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {talk, ended}
+        await asyncio.wait(ends, timeout=limits.wall_s + _GRACE_S, return_when=asyncio.FIRST_COMPLETED)
         server.kill(call_id)
         report = await _gone(server, ended, _GRACE_S)
         answer = None if conversation.is_serving else await talk
@@ -220,8 +214,7 @@ def _call_limits(limits: Limits) -> dict[str, Any]:
 
 def _result(answer: Answer | None, report: Ended, stdout: str, is_over: bool, limits: Limits) -> SandboxResult:
     stdout = scrub(stdout)
-    killer = "output" if is_over else (answer and answer.over) or next((by for by in _KILLERS if by == report.by), None)
-    if killer:
+    if killer := _killer(answer, report, is_over):
         return SandboxResult(status="killed", killed_by=killer, stdout=stdout)
     frame = answer.frame if answer else {}
     if "value" in frame:
@@ -232,6 +225,12 @@ def _result(answer: Answer | None, report: Ended, stdout: str, is_over: bool, li
         return _raised(frame["error"], stdout, limits)
     cause = f"signal {Signals(report.signal).name}" if report.signal else f"exit code {report.exit}"
     return SandboxResult(status="crashed", stdout=stdout, error=f"the program ended without an answer ({cause})")
+
+
+def _killer(answer: Answer | None, report: Ended, is_over: bool) -> KilledBy | None:
+    if is_over:
+        return "output"
+    return (answer.over if answer else None) or next((by for by in _KILLERS if by == report.by), None)
 
 
 def _raised(error: dict[str, Any], stdout: str, limits: Limits) -> SandboxResult:
@@ -248,7 +247,11 @@ def _raised(error: dict[str, Any], stdout: str, limits: Limits) -> SandboxResult
 def scrub(text: str) -> str:
     """The text without the places where things lie on this machine."""
     text = _WORKDIR.sub("<workdir>", text)
-    for folder, name in ((os.path.dirname(os.__file__), "<python>"), (sys.base_prefix, "<python>"), (str(ROOT), "<app>")):
+    for folder, name in (
+        (os.path.dirname(os.__file__), "<python>"),
+        (sys.base_prefix, "<python>"),
+        (str(ROOT), "<app>"),
+    ):
         text = text.replace(folder, name) if len(folder) > len("/usr") else text
     return text
 

@@ -36,7 +36,9 @@ class Monty:
         self._pool: AsyncMonty | None = None
         self._starting = asyncio.Lock()
 
-    async def run(self, program: Program, args: Any, limits: Limits, host_call: HostCall | None = None) -> SandboxResult:
+    async def run(
+        self, program: Program, args: Any, limits: Limits, host_call: HostCall | None = None
+    ) -> SandboxResult:
         """Run a program; ``http_request`` is a plain function in it, too. Raises SandboxUnavailable."""
         from pydantic_monty import CollectStreams, MontyError
 
@@ -149,7 +151,9 @@ def _failure(error: "MontyError", limits: Limits) -> SandboxResult:
     kind, message = type(error.exception()).__name__, str(error.exception())
     if killer := _killer(kind, message, limits):
         return SandboxResult(status="killed", killed_by=killer, error=f"{kind}: {message[:300]}")
-    lines = [frame.line for frame in error.traceback()] if isinstance(error, MontyRuntimeError | MontySyntaxError) else []
+    lines = (
+        [frame.line for frame in error.traceback()] if isinstance(error, MontyRuntimeError | MontySyntaxError) else []
+    )
     where = f" (line {lines[-1]})" if lines else ""
     return SandboxResult(status="error", error=f"{kind}: {message[:2_000]}{where}")
 

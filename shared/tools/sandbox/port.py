@@ -37,7 +37,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxResult:
-    """How a run went. ``error``: the program raised; ``killed``: a limit ended it; ``crashed``: it ended without an answer.
+    """How a run went: ``error`` when the program raised, ``killed`` by a limit, ``crashed`` when it gave no answer.
 
     ``value`` is JSON; ``stdout`` is what it printed, standard error too; ``error`` is its exception's type and message.
     """

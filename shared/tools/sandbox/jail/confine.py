@@ -53,7 +53,8 @@ class Confinement:
 def prepare(root: str, readable: list[str], *, with_landlock: bool) -> Confinement:
     """Open what every child needs. ``readable`` are files and folders that tools may read. Raises OSError."""
     abi = landlock.landlock_abi() if with_landlock else 0
-    base, folders = None, ()
+    base: int | None = None
+    folders: tuple[int, ...] = ()
     if abi:
         narrow = [(landlock.open_path(path), landlock.READ) for path in (*_standard_library(), *readable)]
         base = landlock.open_ruleset(abi, [*narrow, (landlock.open_path(root), landlock.WORK)])

@@ -38,7 +38,9 @@ def landlock_abi() -> int:
 
 def handled_rights(abi: int) -> int:
     """Every right over files that this version can deny."""
-    return _FIRST_RIGHTS | (_REFER if abi >= 2 else 0) | (_TRUNCATE if abi >= 3 else 0) | (_IOCTL_DEV if abi >= 5 else 0)
+    return (
+        _FIRST_RIGHTS | (_REFER if abi >= 2 else 0) | (_TRUNCATE if abi >= 3 else 0) | (_IOCTL_DEV if abi >= 5 else 0)
+    )
 
 
 def ruleset_attributes(abi: int) -> bytes:

@@ -105,9 +105,7 @@ def _permit(_: int) -> Block:
 
 def _one_of(argument: int, *values: int) -> Block:
     """Allow when the low half of the argument is one of the values; the kernel takes these arguments as 32 bits."""
-    tests = [
-        Instruction(_EQUAL, len(values) - position, 0, value) for position, value in enumerate(values)
-    ]
+    tests = [Instruction(_EQUAL, len(values) - position, 0, value) for position, value in enumerate(values)]
     return [_load(_low(argument)), *tests, _DENY, _PERMIT]
 
 

@@ -216,6 +216,7 @@ def _place_descriptors(channel: int, output: int) -> None:
 def main(arguments: str) -> None:
     """``arguments``: JSON of control (descriptor), preload and modules (names), path and readable, landlock (bool)."""
     config = json.loads(arguments)
+    os.environ.clear()
     control = _free_channel(config["control"])
     try:
         _preload(config["preload"], config["modules"], config["path"])
@@ -248,4 +249,6 @@ def _preload(preload: list[str], modules: list[str], path: list[str]) -> None:
     for name in modules:
         importlib.import_module(name)
     if threading.active_count() > 1:
-        raise RuntimeError("a module that was imported in advance started a thread; a forked copy of it would be broken")
+        raise RuntimeError(
+            "a module that was imported in advance started a thread; a forked copy of it would be broken"
+        )
