@@ -28,6 +28,8 @@ from shared.tools.sandbox.jail.program import serve
 
 _WATCH_EVERY_S = 0.02
 _MAX_MESSAGE = 65_536
+_NEARLY = 0.9
+"""The kernel ends a process by its own count of ticks, a little before the limit by the finer count that it reports."""
 
 
 @dataclass(slots=True)
@@ -135,7 +137,7 @@ class Zygote:
 def _report(call: _Call, status: int, cpu_s: float) -> dict[str, Any]:
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     by = call.ended_by
-    if by is None and number in (signal.SIGKILL, signal.SIGXCPU) and cpu_s >= call.limits.cpu_s:
+    if by is None and number in (signal.SIGKILL, signal.SIGXCPU) and cpu_s >= _NEARLY * call.limits.cpu_s:
         by = "cpu"
     return {
         "ended": call.id,
