@@ -18,8 +18,7 @@ from shared.tools.sandbox.jail.preloaded import PRELOADED
 from shared.tools.sandbox.port import MB, HostCall, KilledBy, Limits, Program, SandboxResult, SandboxUnavailable
 
 _STARTER = (
-    "import sys; sys.path.append(sys.argv[1]); from shared.tools.sandbox.jail.zygote import main;"
-    " sys.path.pop(); main(sys.argv[2])"
+    "import sys; sys.path.append(sys.argv[1]); from shared.tools.sandbox.jail.zygote import main; main(sys.argv[2])"
 )
 _GRACE_S = 2.0
 _KILLERS: tuple[KilledBy, ...] = ("wall", "cpu", "disk", "files", "threads")

@@ -101,7 +101,7 @@ def _own_ruleset(folder: str, shared: Confinement) -> int | None:
 
 def _set_limits(shared: Confinement, limits: CallLimits) -> None:
     bounds = {
-        resource.RLIMIT_CPU: max(1, -int(-limits.cpu_s // 1)),
+        resource.RLIMIT_CPU: int(limits.cpu_s) + 2,  # behind the fork server's own finer count
         resource.RLIMIT_AS: shared.own_memory_bytes + limits.memory_bytes,
         resource.RLIMIT_FSIZE: limits.workdir_bytes,
         resource.RLIMIT_NOFILE: _MAX_DESCRIPTORS,

@@ -28,8 +28,7 @@ from shared.tools.sandbox.jail.program import serve
 
 _WATCH_EVERY_S = 0.02
 _MAX_MESSAGE = 65_536
-_NEARLY = 0.9
-"""The kernel ends a process by its own count of ticks, a little before the limit by the finer count that it reports."""
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -136,21 +135,21 @@ class Zygote:
 
 def _report(call: _Call, status: int, cpu_s: float) -> dict[str, Any]:
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    by = call.ended_by
-    if by is None and number in (signal.SIGKILL, signal.SIGXCPU) and cpu_s >= _NEARLY * call.limits.cpu_s:
-        by = "cpu"
     return {
         "ended": call.id,
         "signal": number,
         "exit": os.WEXITSTATUS(status) if number is None else None,
         "cpu_ms": round(cpu_s * 1000),
-        "by": by,
+        "by": call.ended_by,
     }
 
 
 def _overuse(call: _Call) -> str | None:
-    if _threads_of(call.pid) > call.limits.threads:
+    threads, cpu_s = _use_of(call.pid)
+    if threads > call.limits.threads:
         return "threads"
+    if cpu_s > call.limits.cpu_s:
+        return "cpu"
     try:
         over = workdir.overuse(call.folder, call.limits.workdir_bytes, call.limits.files)
     except workdir.Vanished:
@@ -171,13 +170,14 @@ def _overuse_while_stopped(call: _Call) -> str | None:
         _signal(call.pid, signal.SIGCONT)
 
 
-def _threads_of(pid: int) -> int:
-    """proc(5): field 20 of stat, counted after the name, which may hold anything."""
+def _use_of(pid: int) -> tuple[int, float]:
+    """Its threads and its seconds of processor time. proc(5): fields 20, 14 and 15 of stat, counted after its name."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[17])
+            fields = file.read().rpartition(")")[2].split()
     except OSError:
-        return 0
+        return 0, 0.0
+    return int(fields[17]), (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
 
 
 def _signal(pid: int, number: int) -> None:
@@ -246,10 +246,10 @@ def _preload(preload: list[str], modules: list[str], path: list[str]) -> None:
         stream.reconfigure(errors="backslashreplace", line_buffering=True)  # type: ignore[union-attr]
     for name in preload:
         importlib.import_module(name)
-    if modules:
-        sys.path.extend(path)
+    sys.path.extend(path)
     for name in modules:
         importlib.import_module(name)
+    sys.path.remove(sys.argv[1])  # our own code is of no use to a tool
     if threading.active_count() > 1:
         raise RuntimeError(
             "a module that was imported in advance started a thread; a forked copy of it would be broken"
