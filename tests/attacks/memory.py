@@ -32,7 +32,7 @@ ATTACKS = [
     ),
     Attack(
         "200 megabytes of output",
-        "def run(args):\n    for _ in range(args.get('parts', 200)):\n        print('x' * 1_000_000)\n    return 'printed'",
+        "def run(args):\n    for _ in range(args.get('parts', 200)):\n        print('x' * 10**6)\n    return 'printed'",
         lambda _, value: value == "printed",
         group="output",
         control_args={"parts": 5},

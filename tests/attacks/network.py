@@ -26,7 +26,7 @@ ATTACKS = [
     Attack(
         "datagrams of a socket pair to a name",
         _RUN
-        + "one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n    one.sendto(b'x', chr(0) + args['unix'])\n",
+        + "one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n    one.sendto(b'x', chr(0) + args['unix'])",
         lambda aim, _: aim.received(aim.unix),
         group="network",
         is_control=False,  # a stream listener takes no datagrams

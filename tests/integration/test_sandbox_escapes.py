@@ -1,4 +1,4 @@
-"""The whole list of escapes, against every sandbox that this machine can run, and without one to show that they work."""
+"""The list of escapes, against every sandbox that this machine can run, and without one to show that they work."""
 
 import platform
 from collections.abc import AsyncIterator, Iterator

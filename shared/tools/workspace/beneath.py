@@ -15,6 +15,7 @@ _OPENAT2: Final = 437
 """On every architecture. Source: openat2(2); struct open_how {u64 flags; u64 mode; u64 resolve;}"""
 _NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH = 1, 2, 4, 8
 _RESOLVE = _NO_XDEV | _NO_MAGICLINKS | _NO_SYMLINKS | _BENEATH
+_TRIES = 8
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -27,7 +28,7 @@ def open_beneath(folder: int, path: str, flags: int) -> int:
 
 
 def make_folders(folder: int, path: str) -> int:
-    """A descriptor of the folder ``path`` beneath ``folder``, made with those above it where missing. Raises OSError."""
+    """A descriptor of the folder ``path`` beneath ``folder``, made with those above it. Raises OSError."""
     current = os.dup(folder)
     for name in _names(path):
         try:
@@ -58,11 +59,13 @@ def _has_openat2() -> bool:
 def _openat2(folder: int, path: str, flags: int) -> int:
     how = struct.pack("=QQQ", flags, 0o600 if flags & os.O_CREAT else 0, _RESOLVE)
     name = ctypes.c_char_p(os.fsencode(path))
-    opened = int(_libc().syscall(_OPENAT2, folder, name, how, ctypes.c_size_t(len(how))))
-    if opened < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
-    return opened
+    for _ in range(_TRIES):
+        opened = int(_libc().syscall(_OPENAT2, folder, name, how, ctypes.c_size_t(len(how))))
+        if opened >= 0:
+            return opened
+        if ctypes.get_errno() != errno.EAGAIN:  # something was renamed while the kernel looked
+            break
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
 
 
 @cache

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.tools.model import Invocation, Tool, ToolFailed
-from shared.tools.sandbox.jail_backend import JailOptions
+from shared.tools.sandbox.jail_backend import JailOptions, scrub
 from shared.tools.sandbox.port import MB, Limits, Program, SandboxBackend, SandboxUnavailable
 from shared.tools.sandbox.probe import ProbedSandbox, candidates
 from shared.tools.workspace.workspace import Workspace
@@ -49,8 +49,8 @@ class DevTools:
             result = await self._sandbox.run(Program(entrypoint=f"{_RUNNER}:run"), request, limits)
         except SandboxUnavailable as error:
             raise ToolFailed(f"tests cannot run: {error}") from error
-        if result.status == "ok":
-            return result.value
+        if result.status == "ok" and isinstance(result.value, dict):
+            return {**result.value, "output": _without_paths(str(result.value.get("output", "")))}
         if result.killed_by == "wall":
             raise ToolFailed(f"the tests did not finish within {tool.timeout_ms} ms", code="tool_timeout")
         raise ToolFailed(f"the tests ended early: {result.error or result.killed_by}")
@@ -85,6 +85,10 @@ def _write(workspace: Workspace, path: str, content: str | None) -> dict[str, An
     data = content.encode()
     workspace.write(path, data)
     return {"path": path, "bytes": len(data)}
+
+
+def _without_paths(output: str) -> str:
+    return scrub(output.replace(sysconfig.get_path("purelib"), "<packages>"))
 
 
 def _copy(workspace: Workspace) -> dict[str, str]:

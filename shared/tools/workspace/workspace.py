@@ -144,7 +144,10 @@ def _walk(top: int, path: str, depth: int = _MAX_DEPTH) -> Iterator[Entry]:
     with _closing(folder):
         for name in os.listdir(folder):
             below = name if path == "." else f"{path}/{name}"
-            facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            try:
+                facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # removed since it was listed
             if stat.S_ISDIR(facts.st_mode) and depth:
                 yield from _walk(top, below, depth - 1)
             elif stat.S_ISREG(facts.st_mode):

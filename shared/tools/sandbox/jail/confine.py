@@ -40,7 +40,7 @@ class Confinement:
     is_root: bool
     landlock_abi: int
     base_ruleset: int | None
-    readable: tuple[int, ...]
+    rules: tuple[tuple[int, int], ...]
     own_memory_bytes: int
     filter: bytes
 
@@ -54,11 +54,15 @@ def prepare(root: str, readable: list[str], *, with_landlock: bool) -> Confineme
     """Open what every child needs. ``readable`` are files and folders that tools may read. Raises OSError."""
     abi = landlock.landlock_abi() if with_landlock else 0
     base: int | None = None
-    folders: tuple[int, ...] = ()
+    folders: tuple[tuple[int, int], ...] = ()
     if abi:
         narrow = [(landlock.open_path(path), landlock.READ) for path in (*_standard_library(), *readable)]
-        base = landlock.open_ruleset(abi, [*narrow, (landlock.open_path(root), landlock.WORK)])
-        folders = tuple(landlock.open_path(path) for path in (os.path.dirname(os.__file__), *readable))
+        base = landlock.open_ruleset(
+            abi, [*narrow, (landlock.open_path(root), landlock.WORK), (landlock.open_path(os.devnull), landlock.FILE)]
+        )
+        readable = [os.path.dirname(os.__file__), *readable, *_time_zones()]
+        folders = tuple((landlock.open_path(path), landlock.READ) for path in readable)
+        folders += ((landlock.open_path(os.devnull), landlock.FILE),)
     program = seccomp.pack(seccomp.build_filter(platform.machine(), _SOME_PID, has_paths=base is not None))
     return Confinement(os.geteuid() == 0, abi, base, folders, _own_memory(), program)
 
@@ -88,15 +92,19 @@ def _standard_library() -> list[str]:
     parts = [
         os.path.join(library, name) for name in os.listdir(library) if name not in ("site-packages", "dist-packages")
     ]
-    return parts + [path for path in ("/usr/share/zoneinfo",) if os.path.isdir(path)]
+    return parts + _time_zones()
+
+
+def _time_zones() -> list[str]:
+    return [path for path in ("/usr/share/zoneinfo",) if os.path.isdir(path)]
 
 
 def _own_ruleset(folder: str, shared: Confinement) -> int | None:
     """The second layer: of all calls' folders this one only. Both layers must agree to a right."""
     if shared.base_ruleset is None:
         return None
-    rules = [(path, landlock.READ) for path in shared.readable]
-    return landlock.open_ruleset(shared.landlock_abi, [*rules, (landlock.open_path(folder), landlock.WORK)])
+    rules = [*shared.rules, (landlock.open_path(folder), landlock.WORK)]
+    return landlock.open_ruleset(shared.landlock_abi, rules)
 
 
 def _set_limits(shared: Confinement, limits: CallLimits) -> None:

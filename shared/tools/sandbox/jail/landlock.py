@@ -22,6 +22,7 @@ _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
 _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 
 READ: Final = READ_FILE | READ_DIR
+FILE: Final = READ_FILE | WRITE_FILE
 WORK: Final = READ | WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 """What a tool may do in its folder: no links, sockets, pipes or devices."""
 
