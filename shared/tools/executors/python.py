@@ -8,7 +8,7 @@ from shared.tools.sandbox.broker import Broker, HostCalls
 from shared.tools.sandbox.port import Limits, Program, SandboxBackend, SandboxResult, SandboxUnavailable
 
 _MAX_MEMORY_MB = 512
-_MARGIN_S = 0.2
+_MARGIN_S = 0.25
 """Kept of the deadline to say how it went."""
 _MAX_MESSAGE = 2_000
 _PRINTED_TAIL = 500
@@ -57,7 +57,7 @@ def _program(tool: Tool) -> Program:
 
 def _limits(tool: Tool, invocation: Invocation) -> Limits:
     left = min(tool.timeout_ms / 1000, invocation.deadline - asyncio.get_running_loop().time())
-    wall_s = max(0.0, left - min(_MARGIN_S, left / 10))
+    wall_s = max(0.0, left - min(_MARGIN_S, left / 4))
     memory_mb = min(int(tool.config.get("memory_mb", Limits().memory_mb)), _MAX_MEMORY_MB)
     return Limits(wall_s=wall_s, cpu_s=wall_s, memory_mb=memory_mb)
 

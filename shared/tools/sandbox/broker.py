@@ -37,6 +37,11 @@ class BrokeredRequest:
     json: Any
     idempotency_key: str
 
+    @property
+    def is_safe(self) -> bool:
+        """Whether it only reads."""
+        return self.method in _SAFE_METHODS
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokeredAnswer:
@@ -78,12 +83,11 @@ class HostCalls:
         return self._within_room(await self._send(request))
 
     async def _send(self, request: BrokeredRequest) -> dict[str, Any]:
-        is_safe = request.method in _SAFE_METHODS
-        self.may_have_acted |= not is_safe
+        self.may_have_acted |= not request.is_safe
         try:
             answer = await self._broker.send(request, self._tool, self._invocation)
         except ToolUncertain as error:
-            self.is_uncertain |= not is_safe
+            self.is_uncertain |= not request.is_safe
             raise HostCallRefused(error.message) from error
         except ToolFailed as error:
             raise HostCallRefused(error.message) from error

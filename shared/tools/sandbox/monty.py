@@ -40,11 +40,11 @@ class Monty:
         self, program: Program, args: Any, limits: Limits, host_call: HostCall | None = None
     ) -> SandboxResult:
         """Run a program; ``http_request`` is a plain function in it, too. Raises SandboxUnavailable."""
-        from pydantic_monty import CollectStreams, MontyError
-
         if program.entrypoint:
             raise SandboxUnavailable("an entry point needs a whole Python; monty runs code only")
         pool = await self._live_pool()
+        from pydantic_monty import CollectStreams, MontyError
+
         started = asyncio.get_running_loop().time()
         printed = CollectStreams(max_bytes=limits.output_bytes)
         try:

@@ -61,7 +61,9 @@ class SandboxUnavailable(Exception):
 class SandboxBackend(Protocol):
     """Runs programs that nobody vouches for. Belongs to the event loop that first used it."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What operators call it."""
 
     async def run(
         self, program: Program, args: Any, limits: Limits, host_call: HostCall | None = None

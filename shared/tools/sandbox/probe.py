@@ -5,15 +5,17 @@ It fails closed: where none holds, no program runs.
 
 import asyncio
 import os
+import sysconfig
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.observability import Log
 from shared.tools.sandbox.bwrap import find_bwrap, open_bwrap_jail
 from shared.tools.sandbox.jail.confine import is_supported
-from shared.tools.sandbox.jail_backend import Jail, JailOptions
+from shared.tools.sandbox.jail.landlock import landlock_abi
+from shared.tools.sandbox.jail_backend import Jail, JailOptions, scrub
 from shared.tools.sandbox.port import HostCall, Limits, Program, SandboxBackend, SandboxResult, SandboxUnavailable
 
 _TRIAL_S = 10.0
@@ -58,6 +60,13 @@ class Choice:
     refused: dict[str, str]
 
 
+def with_modules(names: str) -> JailOptions:
+    """Options whose tools may have entry points in the installed modules ``names``, parted by commas."""
+    modules = tuple(name.strip() for name in names.split(",") if name.strip())
+    packages = (sysconfig.get_path("purelib"),) if modules else ()
+    return JailOptions(modules=modules, path=packages, readable=packages)
+
+
 def candidates(options: JailOptions | None = None) -> list[Candidate]:
     """What this machine may have, strongest first."""
     if not is_supported():
@@ -84,9 +93,12 @@ class ProbedSandbox:
         self, program: Program, args: Any, limits: Limits, host_call: HostCall | None = None
     ) -> SandboxResult:
         """Run a program in the strongest sandbox that holds. Raises SandboxUnavailable."""
+        started = asyncio.get_running_loop().time()
         choice = await self.choose()
         if choice.backend is None:
             raise SandboxUnavailable(f"this machine has no sandbox that holds ({_reasons(choice)})")
+        waited_s = asyncio.get_running_loop().time() - started
+        limits = replace(limits, wall_s=max(0.0, limits.wall_s - waited_s))
         return await choice.backend.run(program, args, limits, host_call)
 
     async def choose(self) -> Choice:
@@ -100,7 +112,9 @@ class ProbedSandbox:
     async def describe(self) -> dict[str, Any]:
         """For ``/readyz``: the backend's name, and what was passed over and why."""
         choice = await self.choose()
-        return {"backend": self.name, "refused": choice.refused}
+        abi = landlock_abi() if is_supported() else 0
+        refused = {name: scrub(reason) for name, reason in choice.refused.items()}
+        return {"backend": self.name, "landlock_abi": abi, "refused": refused}
 
     async def close(self) -> None:
         """End the backend's processes."""

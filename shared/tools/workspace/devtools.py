@@ -6,11 +6,14 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from shared.tools.executors import OuterExecutor
 from shared.tools.model import Invocation, Tool, ToolFailed
 from shared.tools.sandbox.jail_backend import JailOptions, scrub
 from shared.tools.sandbox.port import MB, Limits, Program, SandboxBackend, SandboxUnavailable
 from shared.tools.sandbox.probe import ProbedSandbox, candidates
 from shared.tools.workspace.workspace import Workspace
+
+DEVTOOLS = ("fs_read", "fs_write", "run_tests")
 
 _RUNNER = "shared.tools.sandbox.jail.test_runner"
 _READ_BYTES = 200_000
@@ -30,6 +33,11 @@ class DevTools:
     def __init__(self, root: Path, sandbox: SandboxBackend) -> None:
         self._root = root
         self._sandbox = sandbox
+
+    @property
+    def functions(self) -> dict[str, OuterExecutor]:
+        """The executors by the name that catalogue entries give in ``config.function``."""
+        return {name: getattr(self, name) for name in DEVTOOLS}
 
     async def fs_read(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
         """A file's text, or the files of a folder. Raises ToolFailed."""
