@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.cloud.aws import Aws
 from shared.cloud.health import answers_ok
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from shared.router.flows import Flows
     from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
+    from shared.tools.sandbox.monty import Monty
+    from shared.tools.sandbox.probe import ProbedSandbox
     from shared.tools.toolbox import Toolbox
+    from shared.tools.workspace.devtools import DevTools
     from shared.usage.meter import Meter
 
 _READY_WITHIN_S = 2.0
@@ -182,14 +185,38 @@ class Services:
         from shared.tools.executors.agent import AgentExecutor
         from shared.tools.executors.http import HttpExecutor
         from shared.tools.executors.mcp import McpExecutor
+        from shared.tools.executors.python import PythonExecutor
+        from shared.tools.executors.web_broker import WebBroker
         from shared.tools.toolbox import Toolbox
 
         outer: dict[str, OuterExecutor] = {
             "agent": AgentExecutor(AgentAsTool(lambda: self.agents)),
             "http": HttpExecutor(self.outside),
             "mcp": McpExecutor(self.outside),
+            "python": PythonExecutor(self.sandbox, WebBroker(self.outside), self.monty),
         }
-        return Toolbox(self.database, self.outbox, self.policy, Executors(outer))
+        return Toolbox(self.database, self.outbox, self.policy, Executors(outer, self.devtools.functions))
+
+    @cached_property
+    def sandbox(self) -> "ProbedSandbox":
+        """Where tools run that are Python: the strongest that this machine has, or none."""
+        from shared.tools.sandbox.probe import ProbedSandbox, candidates, with_modules
+
+        return ProbedSandbox(candidates(with_modules(self.settings.sandbox_modules)))
+
+    @cached_property
+    def monty(self) -> "Monty":
+        """Where short code runs that a model wrote."""
+        from shared.tools.sandbox.monty import Monty
+
+        return Monty()
+
+    @cached_property
+    def devtools(self) -> "DevTools":
+        """The agents' workspaces."""
+        from shared.tools.workspace.devtools import DevTools, open_test_sandbox
+
+        return DevTools(self.settings.workspaces_folder, open_test_sandbox())
 
     @cached_property
     def agents(self) -> "AgentRuntime":
@@ -235,6 +262,10 @@ class Services:
         except ApiError:
             return ["database"]
 
+    async def sandbox_view(self) -> dict[str, Any]:
+        """For readiness: which sandbox runs Python tools here (``none``: they fail), and why no stronger one."""
+        return {"sandbox": await self.sandbox.describe()}
+
     async def missing_neighbours(self) -> list[str]:
         """Which of ``engine`` and ``workers`` do not answer, as far as this process is told where they are."""
         addresses = {"engine": self.settings.engine_health_url, "workers": self.settings.workers_health_url}
@@ -244,7 +275,17 @@ class Services:
 
     async def close(self) -> None:
         """Let turns and calls do their books, send what is left, then release every client that was made."""
-        for name in ("agents", "toolbox", "gateway", "outbox", "side_database", "database"):
+        for name in (
+            "agents",
+            "toolbox",
+            "sandbox",
+            "monty",
+            "devtools",
+            "gateway",
+            "outbox",
+            "side_database",
+            "database",
+        ):
             if name in self.__dict__:
                 await getattr(self, name).close()
 
