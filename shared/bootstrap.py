@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from shared.policy.policy import Policy
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
+    from shared.tools.builtin.followups import Followups
+    from shared.tools.builtin.notifications import Notifications
     from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
     from shared.tools.toolbox import Toolbox
@@ -189,7 +191,28 @@ class Services:
             "http": HttpExecutor(self.outside),
             "mcp": McpExecutor(self.outside),
         }
-        return Toolbox(self.database, self.outbox, self.policy, Executors(outer))
+        return Toolbox(self.database, self.outbox, self.policy, Executors(outer, self._tool_functions()))
+
+    def _tool_functions(self) -> "dict[str, OuterExecutor]":
+        from shared.agents.models import AgentModels
+        from shared.tools.builtin.outer import open_outer_builtins
+
+        models = AgentModels(self.database)
+        return open_outer_builtins(self.database, lambda: self.memory, lambda: self.gateway, models)
+
+    @cached_property
+    def followups(self) -> "Followups":
+        """Reminders, and what fires them."""
+        from shared.tools.builtin.followups import Followups
+
+        return Followups(self.database, self.outbox)
+
+    @cached_property
+    def notifications(self) -> "Notifications":
+        """Inboxes."""
+        from shared.tools.builtin.notifications import Notifications
+
+        return Notifications(self.database, lambda: self.memory)
 
     @cached_property
     def agents(self) -> "AgentRuntime":
