@@ -59,7 +59,7 @@ CREATE TABLE webhook (
     url text NOT NULL,
     events text[] NOT NULL CHECK (cardinality(events) > 0),
     -- Sealed; whoever reads the table cannot sign.
-    secret text NOT NULL,
+    secret bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );

@@ -12,14 +12,15 @@ _DELIVERY = (
 
 
 async def put_webhook(
-    connection: Connection, microdao_id: str, url: str, events: Sequence[str], secret: str | None
+    connection: Connection, microdao_id: str, url: str, events: Sequence[str], secret: bytes | None
 ) -> Row | None:
     """Set the microDAO's webhook; the sealed secret stays with None, and None is returned if there was none."""
     return await fetch_one(
         connection,
         "INSERT INTO webhook (microdao_id, url, events, secret)"
-        " SELECT %(microdao_id)s, %(url)s, %(events)s::text[], coalesce(%(secret)s, (SELECT secret FROM webhook))"
-        " WHERE %(secret)s::text IS NOT NULL OR EXISTS (SELECT 1 FROM webhook)"
+        " SELECT %(microdao_id)s, %(url)s, %(events)s::text[],"
+        "  coalesce(%(secret)s::bytea, (SELECT secret FROM webhook))"
+        " WHERE %(secret)s::bytea IS NOT NULL OR EXISTS (SELECT 1 FROM webhook)"
         " ON CONFLICT (microdao_id) DO UPDATE SET url = excluded.url, events = excluded.events,"
         f" secret = excluded.secret, updated_at = now() RETURNING {_WEBHOOK}",
         {"microdao_id": microdao_id, "url": url, "events": list(events), "secret": secret},

@@ -29,6 +29,7 @@ MOST_ATTEMPTS = 10
 _TIMEOUT_S = 10.0
 _LEASE_S = 60.0
 _GONE = 410
+_SEALED_AS = "/webhook"  # no tool's secret can have this name
 _URL = re.compile(r"https?://[^\s/?#@]+(?:[/?][^\s#]*)?")
 _MOST_FAILURE_CHARACTERS = 300
 
@@ -43,11 +44,11 @@ class Poster(Protocol):
 class Cipher(Protocol):
     """Keeps a microDAO's secrets unreadable in the database."""
 
-    def seal(self, microdao_id: str, text: str) -> str:
-        """The text, sealed for this microDAO."""
+    def seal(self, microdao_id: str, name: str, value: str) -> bytes:
+        """The value as it may be stored."""
 
-    def open(self, microdao_id: str, sealed: str) -> str:
-        """What was sealed for this microDAO."""
+    def open(self, microdao_id: str, name: str, sealed: bytes) -> str:
+        """What was sealed under this name for this microDAO."""
 
 
 class Webhooks:
@@ -80,7 +81,7 @@ class Webhooks:
         async with self._database.tenant(microdao_id) as connection:
             known = await store_webhooks.find_webhook(connection)
             new = secret or (None if known else f"whsec_{secrets.token_urlsafe(32)}")
-            sealed = self._cipher.seal(microdao_id, new) if new else None
+            sealed = self._cipher.seal(microdao_id, _SEALED_AS, new) if new else None
             row = await store_webhooks.put_webhook(connection, microdao_id, url, list(dict.fromkeys(events)), sealed)
         if row is None:
             raise Conflict("the webhook was removed at the same moment; set it again")
@@ -131,12 +132,13 @@ class Webhooks:
 
     async def _attempt(self, microdao_id: str, webhook: Row, leased: Row) -> tuple[int | None, str | None]:
         body = _body(microdao_id, leased)
+        secret = self._cipher.open(microdao_id, _SEALED_AS, bytes(webhook["secret"]))
         headers = {
             "content-type": "application/json",
             "user-agent": "daarion-webhooks",
             "x-daarion-delivery": leased["id"],
             "x-daarion-event": leased["event"],
-            SIGNATURE_HEADER: sign(self._cipher.open(microdao_id, webhook["secret"]), body, int(time.time())),
+            SIGNATURE_HEADER: sign(secret, body, int(time.time())),
         }
         deadline = asyncio.get_running_loop().time() + _TIMEOUT_S
         try:
