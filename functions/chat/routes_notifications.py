@@ -64,7 +64,7 @@ async def list_notifications(
 ) -> NotificationPage:
     """Of one recipient, or of all; ``unread`` true or false keeps to those."""
     principal = within(principal, microdao_id)
-    permit(principal, "notification.read")
+    await permit(services, principal, "notification.read")
     rows = await services.notifications.list(principal.microdao_id, to=to, unread=unread, before=before, limit=limit)
     views = [NotificationView.model_validate(row) for row in rows]
     return NotificationPage(notifications=views, next=views[-1].id if len(views) == limit else None)
@@ -74,7 +74,7 @@ async def list_notifications(
 async def read_all(body: ReadBody, services: ServicesDep, principal: PrincipalDep) -> ReadView:
     """All of them, or those up to one."""
     principal = within(principal, body.microdao_id)
-    permit(principal, "notification.write")
+    await permit(services, principal, "notification.write")
     return ReadView(read=await services.notifications.mark_all_read(principal.microdao_id, body.to, body.up_to))
 
 
@@ -84,6 +84,6 @@ async def read_one(
 ) -> NotificationView:
     """Again is harmless: the first time stays."""
     principal = within(principal, microdao_id)
-    permit(principal, "notification.write")
+    await permit(services, principal, "notification.write")
     row = await services.notifications.mark_read(principal.microdao_id, notification_id)
     return NotificationView.model_validate(row)

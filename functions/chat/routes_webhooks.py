@@ -9,6 +9,7 @@ from pydantic import Field
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.schemas import ERRORS, Accepted, Body, View
+from shared.bootstrap import Services
 from shared.policy.principal import Principal
 from shared.tools.builtin.webhooks import ALL_EVENTS
 
@@ -65,22 +66,22 @@ class DeliveryPage(View):
 @router.get("", summary="The webhook")
 async def get_webhook(services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None) -> WebhookView:
     """A microDAO has one or none."""
-    principal = _reader(principal, microdao_id)
-    return WebhookView.model_validate(await services.webhooks.get(principal.microdao_id))
+    tenant = await _permitted(services, principal, "webhook.read", microdao_id)
+    return WebhookView.model_validate(await services.webhooks.get(tenant))
 
 
 @router.put("", summary="Set the webhook")
 async def put_webhook(body: WebhookBody, services: ServicesDep, principal: PrincipalDep) -> NewWebhookView:
     """It is told what happens from now on."""
-    principal = _writer(principal, body.microdao_id)
-    row, secret = await services.webhooks.put(principal.microdao_id, body.url, body.events or ALL_EVENTS, body.secret)
+    tenant = await _permitted(services, principal, "webhook.write", body.microdao_id)
+    row, secret = await services.webhooks.put(tenant, body.url, body.events or ALL_EVENTS, body.secret)
     return NewWebhookView(**row, secret=secret)
 
 
 @router.delete("", summary="Remove the webhook")
 async def delete_webhook(services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None) -> Accepted:
     """What waits for it is given up."""
-    await services.webhooks.delete(_writer(principal, microdao_id).microdao_id)
+    await services.webhooks.delete(await _permitted(services, principal, "webhook.write", microdao_id))
     return Accepted()
 
 
@@ -94,8 +95,8 @@ async def list_deliveries(
     limit: PageLimit = 50,
 ) -> DeliveryPage:
     """Newest first."""
-    principal = _reader(principal, microdao_id)
-    rows = await services.webhooks.deliveries(principal.microdao_id, state=state, before=before, limit=limit)
+    tenant = await _permitted(services, principal, "webhook.read", microdao_id)
+    rows = await services.webhooks.deliveries(tenant, state=state, before=before, limit=limit)
     views = [DeliveryView.model_validate(row) for row in rows]
     return DeliveryPage(deliveries=views, next=views[-1].id if len(views) == limit else None)
 
@@ -105,17 +106,15 @@ async def retry_delivery(
     delivery_id: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> Accepted:
     """One that is dead, with all its attempts."""
-    await services.webhooks.deliver_again(_writer(principal, microdao_id).microdao_id, delivery_id)
+    tenant = await _permitted(services, principal, "webhook.write", microdao_id)
+    await services.webhooks.deliver_again(tenant, delivery_id)
     return Accepted()
 
 
-def _reader(principal: Principal, microdao_id: str | None) -> Principal:
+async def _permitted(
+    services: Services, principal: Principal, action: Literal["webhook.read", "webhook.write"], microdao_id: str | None
+) -> str:
+    """The microDAO to work in."""
     principal = within(principal, microdao_id)
-    permit(principal, "webhook.read")
-    return principal
-
-
-def _writer(principal: Principal, microdao_id: str | None) -> Principal:
-    principal = within(principal, microdao_id)
-    permit(principal, "webhook.write")
-    return principal
+    await permit(services, principal, action)
+    return principal.microdao_id
