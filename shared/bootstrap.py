@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from shared.router.flows import Flows
     from shared.tools.builtin.followups import Followups
     from shared.tools.builtin.notifications import Notifications
+    from shared.tools.builtin.webhooks import Webhooks
     from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
     from shared.tools.toolbox import Toolbox
@@ -213,6 +214,14 @@ class Services:
         from shared.tools.builtin.notifications import Notifications
 
         return Notifications(self.database, lambda: self.memory)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """What microDAOs' own servers are told."""
+        from shared.tools.builtin.poster import WebPoster
+        from shared.tools.builtin.webhooks import Webhooks
+
+        return Webhooks(self.database, self.outbox, WebPoster(lambda: self.outside.client), self.outside.sealer)
 
     @cached_property
     def agents(self) -> "AgentRuntime":

@@ -7,10 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
-import aiohttp
 from aiohttp import web
-
-from shared.tools.model import ToolFailed, ToolUncertain
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,11 @@ class WebhookReceiver:
         self.statuses: list[int] = []
         self.delay_s = 0.0
         self.url = ""
+        self.port = 0
+
+    def reset(self) -> None:
+        """Forget what came and what was told."""
+        self.received, self.statuses, self.delay_s = [], [], 0.0
 
     async def __aenter__(self) -> Self:
         app = web.Application()
@@ -48,8 +50,8 @@ class WebhookReceiver:
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}/hook"
+        self.port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}/hook"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -60,21 +62,3 @@ class WebhookReceiver:
         self.received.append(Received(headers, await request.read()))
         await asyncio.sleep(self.delay_s)
         return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
-
-
-class PlainPoster:
-    """A way out that may reach this machine, where the platform's own may not."""
-
-    async def post(self, microdao_id: str, url: str, headers: dict[str, str], body: bytes, deadline: float) -> int:
-        """The status of the answer."""
-        try:
-            async with (
-                asyncio.timeout_at(deadline),
-                aiohttp.ClientSession() as client,
-                client.post(url, data=body, headers=headers, allow_redirects=False) as answer,
-            ):
-                return answer.status
-        except TimeoutError:
-            raise ToolUncertain("did not answer in time") from None
-        except aiohttp.ClientError:
-            raise ToolFailed("cannot be reached", is_transient=True) from None

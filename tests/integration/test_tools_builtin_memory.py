@@ -221,7 +221,7 @@ async def test_a_model_writes_the_summary_and_is_charged_for(
 ):
     call = await caller(with_model, microdao)
     await talk(with_model, microdao)
-    openai.replies = [Reply(text="Olena books a stand at the fair.")]
+    openai.will(Reply(text="Olena books a stand at the fair."))
     made = await call("summarize_channel", channel="general")
     assert (made.result["summary"], made.result["messages"]) == ("Olena books a stand at the fair.", 3)
     assert made.result["method"] != "extractive"
@@ -247,7 +247,7 @@ async def test_in_a_confidential_flow_no_model_reads_the_messages(
 async def test_a_model_that_fails_is_the_tools_failure(with_model: Services, microdao: str, openai: FakeOpenAI):
     call = await caller(with_model, microdao)
     await talk(with_model, microdao)
-    openai.replies = [Reply(text="")] * 10
+    openai.will(*[Reply(text=" ")] * 10)
     failed = await call("summarize_channel", channel="general")
     assert failed.status == "failed"
     assert "empty summary" in str(failed.error_message)

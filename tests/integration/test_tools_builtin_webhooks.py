@@ -4,11 +4,11 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from cryptography.fernet import Fernet
 
 from functions.tool_executor.handler import run_message
 from shared.bootstrap import Services
@@ -19,49 +19,37 @@ from shared.ids import new_id
 from shared.policy.principal import agent_principal
 from shared.settings import Settings
 from shared.tools.builtin import webhooks as webhooks_module
-from shared.tools.builtin.webhooks import MOST_ATTEMPTS, Webhooks
+from shared.tools.builtin.webhooks import MOST_ATTEMPTS
 from shared.tools.model import ToolCallRequest
-from tests.fakes.webhook_receiver import PlainPoster, WebhookReceiver
+from tests.fakes.webhook_receiver import WebhookReceiver
 from tests.integration.api_server import Api, running_api
 
 SOFIA = "agent:sofia"
 SECRET = "whsec_of-the-receivers-own-choice"
 
 
-class FernetCipher:
-    """Seals with one key."""
+@pytest.fixture(scope="module")
+async def listening() -> AsyncIterator[WebhookReceiver]:
+    async with WebhookReceiver() as receiver:
+        yield receiver
 
-    def __init__(self) -> None:
-        self._fernet = Fernet(Fernet.generate_key())
 
-    def seal(self, microdao_id: str, name: str, value: str) -> bytes:
-        """The value, sealed."""
-        return self._fernet.encrypt(f"{microdao_id} {name} {value}".encode())
-
-    def open(self, microdao_id: str, name: str, sealed: bytes) -> str:
-        """What was sealed."""
-        value = self._fernet.decrypt(sealed).decode()
-        assert value.startswith(f"{microdao_id} {name} ")
-        return value.removeprefix(f"{microdao_id} {name} ")
+@pytest.fixture
+def receiver(listening: WebhookReceiver) -> WebhookReceiver:
+    listening.reset()
+    return listening
 
 
 @pytest.fixture(scope="module")
-async def api(settings: Settings) -> AsyncIterator[Api]:
-    async with running_api(settings) as api:
-        outbox = Outbox(api.services.database, {}, inline=True)
-        api.services.__dict__["webhooks"] = Webhooks(api.services.database, outbox, PlainPoster(), FernetCipher())
+async def api(settings: Settings, listening: WebhookReceiver) -> AsyncIterator[Api]:
+    """This machine is out of reach but for the receiver, and for a port where nobody listens."""
+    async with running_api(replace(settings, private_hosts=f"127.0.0.1:{listening.port},127.0.0.1:9")) as api:
         yield api
 
 
 @pytest.fixture
 def services(api: Api) -> Services:
     return api.services
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[WebhookReceiver]:
-    async with WebhookReceiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture
@@ -307,14 +295,38 @@ async def test_nobody_listens_and_nobody_answers(
     await notify(services, microdao)
     await deliver_once(services, microdao)
     row = await delivery(services, microdao)
-    assert (row["state"], row["status"], row["failure"]) == ("waiting", None, "cannot be reached")
+    assert (row["state"], row["status"]) == ("waiting", None)
+    assert row["failure"] == "127.0.0.1:9 cannot be reached; nothing was sent"
     receiver.delay_s = 0.5
     await services.webhooks.put(microdao, receiver.url)
     await deliver_once(services, microdao)
-    assert (await delivery(services, microdao))["failure"] == "did not answer in time"
+    assert "did not answer in time" in (await delivery(services, microdao))["failure"]
     receiver.delay_s = 0.0
     await deliver_once(services, microdao)
     assert (await delivery(services, microdao))["state"] == "delivered"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/hook", "http://169.254.169.254/latest", "http://[::1]/"])
+async def test_the_platforms_own_network_is_out_of_reach(services: Services, microdao: str, url: str):
+    await services.webhooks.put(microdao, url)
+    await notify(services, microdao)
+    await deliver_once(services, microdao)
+    row = await delivery(services, microdao)
+    assert (row["state"], row["status"], "not on the public internet" in row["failure"]) == ("waiting", None, True)
+
+
+async def test_a_secret_that_no_key_opens_is_a_failure_with_its_reason(
+    services: Services, microdao: str, receiver: WebhookReceiver
+):
+    await services.webhooks.put(microdao, receiver.url)
+    await notify(services, microdao)
+    async with services.database.tenant(microdao) as connection:
+        await connection.execute("UPDATE webhook SET secret = 'sealed elsewhere'")
+    await deliver_once(services, microdao)
+    assert "set it again" in (await delivery(services, microdao))["failure"]
+    await services.webhooks.put(microdao, receiver.url, secret=SECRET)
+    await deliver_once(services, microdao)
+    assert receiver.received[0].is_signed_with(SECRET)
 
 
 async def test_what_waits_for_a_webhook_that_is_removed_is_given_up(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
 from shared.db.database import Connection, Database, Row
-from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from shared.tools.arguments import check_text
 from shared.tools.builtin import store_webhooks
 from shared.tools.builtin.notifying import EVENTS, QUEUE
@@ -48,7 +48,7 @@ class Cipher(Protocol):
         """The value as it may be stored."""
 
     def open(self, microdao_id: str, name: str, sealed: bytes) -> str:
-        """What was sealed under this name for this microDAO."""
+        """What was sealed under this name for this microDAO. Raises Unavailable when no key opens it."""
 
 
 class Webhooks:
@@ -132,7 +132,10 @@ class Webhooks:
 
     async def _attempt(self, microdao_id: str, webhook: Row, leased: Row) -> tuple[int | None, str | None]:
         body = _body(microdao_id, leased)
-        secret = self._cipher.open(microdao_id, _SEALED_AS, bytes(webhook["secret"]))
+        try:
+            secret = self._cipher.open(microdao_id, _SEALED_AS, bytes(webhook["secret"]))
+        except Unavailable as error:  # its key is gone: another attempt is worth while once the secret is set again
+            return None, error.message[:_MOST_FAILURE_CHARACTERS]
         headers = {
             "content-type": "application/json",
             "user-agent": "daarion-webhooks",
