@@ -1,6 +1,7 @@
 """Notifications and follow-ups: inboxes, channels, and reminders that fire once whatever dies."""
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from shared.settings import ROOT, Settings
 from shared.tools.builtin.followups import Followups
 from shared.tools.model import ToolCallRequest, ToolOutcome
 from tests.integration.api_server import Api, running_api
+from tests.integration.tool_executor import executed
 
 SOFIA = "agent:sofia"
 Call = Callable[..., Awaitable[ToolOutcome]]
@@ -200,6 +202,17 @@ async def test_what_is_sent_to_a_channel_is_said_there_once(
     assert [(row["author"], "Fair\nThe stand is booked." in row["text"]) for row in said] == [(SOFIA, True)]
     assert sent.result["to"] == "channel:general"
     assert await rows(database, microdao, "SELECT 1 FROM outbox WHERE queue = 'tool'") == []
+
+
+async def test_the_golden_event_of_a_channel_message_is_understood(services: Services, microdao: str, call: Call):
+    event = json.loads((ROOT / "events" / "tool_executor.sqs_notification.json").read_text())
+    failed = {"batchItemFailures": [{"itemIdentifier": event["Records"][0]["messageId"]}]}
+    assert await executed(services, event) == failed, "no such notification"
+    sent = await call("send_notification", to="channel:general", text="The stand is booked.")
+    body = json.loads(event["Records"][0]["body"]) | {"microdao_id": microdao, "notification_id": sent.result["id"]}
+    event["Records"][0]["body"] = json.dumps(body)
+    assert await executed(services, event) == {"batchItemFailures": []}
+    assert await services.memory.channels.recent(microdao, SOFIA, Filters(channel_id="general"), max_tokens=100)
 
 
 async def test_a_channel_message_of_an_agent_that_is_gone_is_dropped(

@@ -1,6 +1,7 @@
 """Webhooks against a real server: signed, sent again until taken or given up, one attempt for duplicates."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator
@@ -17,12 +18,13 @@ from shared.db.database import Database, Row, fetch_all
 from shared.errors import NotFound
 from shared.ids import new_id
 from shared.policy.principal import agent_principal
-from shared.settings import Settings
+from shared.settings import ROOT, Settings
 from shared.tools.builtin import webhooks as webhooks_module
 from shared.tools.builtin.webhooks import MOST_ATTEMPTS
 from shared.tools.model import ToolCallRequest
 from tests.fakes.webhook_receiver import WebhookReceiver
 from tests.integration.api_server import Api, running_api
+from tests.integration.tool_executor import executed
 
 SOFIA = "agent:sofia"
 SECRET = "whsec_of-the-receivers-own-choice"
@@ -179,6 +181,21 @@ async def test_a_notification_is_delivered_signed(services: Services, microdao: 
         },
     }
     assert await jobs_left(services, microdao) == 0
+
+
+async def test_the_golden_event_of_a_delivery_is_understood(
+    services: Services, microdao: str, receiver: WebhookReceiver
+):
+    event = json.loads((ROOT / "events" / "tool_executor.sqs_webhook.json").read_text())
+    failed = {"batchItemFailures": [{"itemIdentifier": event["Records"][0]["messageId"]}]}
+    assert await executed(services, event) == failed, "no such delivery"
+    await services.webhooks.put(microdao, receiver.url)
+    await notify(services, microdao)
+    waiting = await delivery(services, microdao)
+    body = json.loads(event["Records"][0]["body"]) | {"microdao_id": microdao, "delivery_id": waiting["id"]}
+    event["Records"][0]["body"] = json.dumps(body)
+    assert await executed(services, event) == {"batchItemFailures": []}
+    assert len(receiver.received) == 1
 
 
 async def test_the_words_of_a_confidential_notification_stay_here(

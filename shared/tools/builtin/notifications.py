@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.cloud.outbox import claim
 from shared.db.database import Connection, Database, Row
-from shared.errors import NotFound
+from shared.errors import ApiError, NotFound, Unavailable
 from shared.observability import Log
 from shared.tools.arguments import check_text
 from shared.tools.builtin import store_notifications
@@ -93,8 +93,11 @@ class Notifications:
         )
         try:
             await self._memory().channels.post(microdao_id, note["sent_by"], note["channel_id"], [message])
-        except NotFound:  # the agent is gone, and with it the memory that would hold the message
-            _log.warning("a notification was not said in its channel", notification_id=notification_id)
+        except ApiError as error:
+            if isinstance(error, Unavailable):
+                raise
+            # The agent is gone, say, and with it the memory that would hold the message: no later time is better.
+            _log.warning("a notification was not said", notification_id=notification_id, code=error.code)
         if job_id is not None:
             async with self._database.tenant(microdao_id) as connection:
                 await claim(connection, job_id)
