@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from shared.policy.policy import Policy
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
+    from shared.tools.builtin.followups import Followups
+    from shared.tools.builtin.notifications import Notifications
+    from shared.tools.builtin.webhooks import Webhooks
     from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
     from shared.tools.sandbox.monty import Monty
@@ -195,7 +198,37 @@ class Services:
             "mcp": McpExecutor(self.outside),
             "python": PythonExecutor(self.sandbox, WebBroker(self.outside), self.monty),
         }
-        return Toolbox(self.database, self.outbox, self.policy, Executors(outer, self.devtools.functions))
+        return Toolbox(self.database, self.outbox, self.policy, Executors(outer, self._tool_functions()))
+
+    def _tool_functions(self) -> "dict[str, OuterExecutor]":
+        from shared.agents.models import AgentModels
+        from shared.tools.builtin.outer import open_outer_builtins
+
+        models = AgentModels(self.database)
+        builtin = open_outer_builtins(self.database, lambda: self.memory, lambda: self.gateway, models)
+        return {**builtin, **self.devtools.functions}
+
+    @cached_property
+    def followups(self) -> "Followups":
+        """Reminders, and what fires them."""
+        from shared.tools.builtin.followups import Followups
+
+        return Followups(self.database, self.outbox)
+
+    @cached_property
+    def notifications(self) -> "Notifications":
+        """Inboxes."""
+        from shared.tools.builtin.notifications import Notifications
+
+        return Notifications(self.database, lambda: self.memory)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """What microDAOs' own servers are told."""
+        from shared.tools.builtin.poster import WebPoster
+        from shared.tools.builtin.webhooks import Webhooks
+
+        return Webhooks(self.database, self.outbox, WebPoster(lambda: self.outside.client), self.outside.sealer)
 
     @cached_property
     def sandbox(self) -> "ProbedSandbox":

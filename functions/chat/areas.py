@@ -26,6 +26,8 @@ _LATER: Final = (
     "routes_analytics",
     "routes_tools",
     "routes_secrets",
+    "routes_notifications",
+    "routes_webhooks",
     "routes_policy",
     "routes_policies",
     "routes_agents",

@@ -45,6 +45,8 @@ def test_events_carry_ids_only(path: Path) -> None:
         "microdao_id",
         "item_ids",
         "execution_id",
+        "notification_id",
+        "delivery_id",
         "event_id",
         "flow_id",
         "task_token",

@@ -15,6 +15,7 @@ from shared.tools.web.addresses import Reach, read_reach
 from shared.tools.web.errors import BusyService, UnusableAnswer
 
 if TYPE_CHECKING:
+    from shared.tools.secrets.sealing import Sealer
     from shared.tools.secrets.secrets import OpenSecrets, Secrets
     from shared.tools.web.client import WebClient
 
@@ -61,11 +62,17 @@ class Outside:
     @cached_property
     def secrets(self) -> "Secrets":
         """What tools prove themselves with. Raises Unavailable without a key to seal them by."""
-        from shared.tools.secrets.sealing import Sealer
         from shared.tools.secrets.secrets import Secrets
 
+        return Secrets(self._database, self.sealer)
+
+    @cached_property
+    def sealer(self) -> "Sealer":
+        """What seals secrets. Raises Unavailable without a key to seal them by."""
+        from shared.tools.secrets.sealing import Sealer
+
         previous = [key.strip() for key in self._settings.previous_secret_keys.split(",") if key.strip()]
-        return Secrets(self._database, Sealer([self._settings.secret_key, *previous]))
+        return Sealer([self._settings.secret_key, *previous])
 
     @cached_property
     def _reach(self) -> Reach:
