@@ -32,8 +32,13 @@ if TYPE_CHECKING:
     from shared.policy.policy import Policy
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
+<<<<<<< HEAD
     from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
+=======
+    from shared.tools.search.indexer import ToolIndexer
+    from shared.tools.search.searcher import ToolSearch
+>>>>>>> 846e95a (Find the tools for a request: words and vectors of each version, ranked among those that an agent may use)
     from shared.tools.toolbox import Toolbox
     from shared.usage.meter import Meter
 
@@ -192,11 +197,31 @@ class Services:
         return Toolbox(self.database, self.outbox, self.policy, Executors(outer))
 
     @cached_property
+    def tool_search(self) -> "ToolSearch":
+        """Finding the tools for a request."""
+        from shared.tools.search.searcher import ToolSearch
+
+        return ToolSearch(self.database, self.memory.spaces, self.settings.profile)
+
+    @cached_property
+    def tool_indexer(self) -> "ToolIndexer":
+        """Making tools findable by meaning."""
+        from shared.tools.search.indexer import ToolIndexer
+
+        return ToolIndexer(self.database, self.outbox, self.memory.spaces)
+
+    @cached_property
     def agents(self) -> "AgentRuntime":
         """Sessions and the agent loop."""
         from shared.agents.runtime import AgentRuntime
 
+<<<<<<< HEAD
         return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox, self.policy)
+=======
+        return AgentRuntime(
+            self.database, self.gateway, self.memory, self.toolbox, tool_search=lambda: self.tool_search
+        )
+>>>>>>> 846e95a (Find the tools for a request: words and vectors of each version, ranked among those that an agent may use)
 
     @cached_property
     def flows(self) -> "Flows":

@@ -26,6 +26,7 @@ _LATER: Final = (
     "routes_analytics",
     "routes_tools",
     "routes_secrets",
+    "routes_tool_search",
     "routes_policy",
     "routes_policies",
     "routes_agents",
