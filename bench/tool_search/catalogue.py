@@ -32,8 +32,8 @@ INSERT INTO tool (id, microdao_id, name, active_version)
 SELECT id, %(microdao)s, name, 1 FROM jsonb_to_recordset(%(tools)s) AS t (id text, name text)
 """
 _VERSIONS = """
-INSERT INTO tool_version (microdao_id, tool_id, version, definition_hash, description, parameters, risk, executor, config,
-    timeout_ms, idempotent)
+INSERT INTO tool_version (microdao_id, tool_id, version, definition_hash, description, parameters, risk, executor,
+    config, timeout_ms, idempotent)
 SELECT %(microdao)s, id, 1, 'bench', description, parameters, 'A', 'builtin', '{}', 1000, true
 FROM jsonb_to_recordset(%(tools)s) AS t (id text, description text, parameters jsonb)
 """

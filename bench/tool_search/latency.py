@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.tool_search.catalogue import ALL, Stack, run
 from bench.tool_search.sets import BenchTool, Request, ToolSet
-from shared.db.database import fetch_all
+from shared.db.database import Row, fetch_all
 from shared.tools.search.model import ToolQuery
 from shared.tools.search.words import add_words
 
@@ -72,13 +72,16 @@ async def _fill(stack: Stack, tools: ToolSet, source: str, microdao: str, count:
             " FROM tool_embedding x JOIN tool_entry e USING (entry) WHERE e.microdao_id = %s",
             (source,),
         )
-        places = {int(row["tool_id"].rpartition(":")[2]): row["vector"] for row in vectors}
+        places = {_number(row): row["vector"] for row in vectors}
         rows = await fetch_all(connection, "SELECT entry, tool_id FROM tool_entry WHERE microdao_id = %s", (microdao,))
-        async with (
-            connection.cursor() as cursor,
-            cursor.copy("COPY tool_embedding (space_id, microdao_id, entry, embedding) FROM STDIN") as copy,
-        ):
-            for row in rows:
-                place = int(row["tool_id"].rpartition(":")[2]) % len(tools.tools)
-                await copy.write_row((vectors[0]["space_id"], microdao, row["entry"], places[place]))
+        space_id = vectors[0]["space_id"]
+        async with connection.cursor() as cursor:
+            await cursor.executemany(
+                "INSERT INTO tool_embedding (space_id, microdao_id, entry, embedding) VALUES (%s, %s, %s, %s::halfvec)",
+                [(space_id, microdao, row["entry"], places[_number(row) % len(tools.tools)]) for row in rows],
+            )
         await connection.execute("INSERT INTO tool_change (microdao_id) VALUES (%s)", (microdao,))
+
+
+def _number(row: Row) -> int:
+    return int(row["tool_id"].rpartition(":")[2])
