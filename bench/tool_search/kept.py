@@ -1,5 +1,6 @@
 """An embedding model that remembers on disk what it has embedded, so that a second run takes no minutes."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class KeptModel:
         self._new = False
         if file.exists():
             kept = np.load(file)
-            self._vectors = dict(zip(kept["texts"].tolist(), kept["vectors"], strict=True))
+            self._vectors = dict(zip(json.loads(kept["texts"].tobytes()), kept["vectors"], strict=True))
 
     def prepare(self) -> None:
         """As the model."""
@@ -41,5 +42,6 @@ class KeptModel:
         """Keep everything for the next run."""
         if self._new:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(self._file, texts=np.array(list(self._vectors)), vectors=np.array(list(self._vectors.values())))
+            texts = np.frombuffer(json.dumps(list(self._vectors)).encode(), np.uint8)
+            np.savez(self._file, texts=texts, vectors=np.array(list(self._vectors.values())))
             self._new = False

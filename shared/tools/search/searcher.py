@@ -75,12 +75,20 @@ class ToolSearch:
                 allow={tool.name for tool in tools},
                 required=required,
             )
-            names = {one.name for one in (await self.search(query)).tools}
+            names = await self._names(query)
             chosen = [tool for tool in tools if tool.name in names]
         figures = {"tools": len(chosen), "granted": len(tools), "searched": int(is_searched)}
         _log.info("tools in the prompt", microdao_id=microdao_id, agent_id=agent_id, **figures)
         await store_search.count_prompt(self._database, microdao_id, agent_id, figures)
         return chosen
+
+    async def _names(self, query: ToolQuery) -> set[str]:
+        """The names found; where search fails, the required ones and the first by name: a turn goes on without it."""
+        try:
+            return {tool.name for tool in (await self.search(query)).tools}
+        except ApiError as error:
+            _log.warning("tools are chosen by name", microdao_id=query.microdao_id, code=error.code)
+            return {*query.required, *sorted(set(query.allow) - set(query.required))[: query.k]}
 
     async def _embed(self, space: Space, text: str, microdao_id: str) -> "NDArray[np.float32] | None":
         """One vector a clause; None when the request is to be answered by its words alone."""
