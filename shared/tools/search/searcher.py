@@ -93,7 +93,9 @@ class ToolSearch:
     async def _embed(self, space: Space, text: str, microdao_id: str) -> "NDArray[np.float32] | None":
         """One vector a clause; None when the request is to be answered by its words alone."""
         try:
-            made = [await space.embed_query(self._spaces.recent, clause, microdao_id) for clause in split_clauses(text)]
+            made = await asyncio.gather(
+                *(space.embed_query(self._spaces.recent, clause, microdao_id) for clause in split_clauses(text))
+            )
         except ApiError as error:
             _log.warning("tools are found by their words only", microdao_id=microdao_id, code=error.code)
             return None
