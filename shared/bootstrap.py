@@ -32,13 +32,10 @@ if TYPE_CHECKING:
     from shared.policy.policy import Policy
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
-<<<<<<< HEAD
     from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
-=======
     from shared.tools.search.indexer import ToolIndexer
     from shared.tools.search.searcher import ToolSearch
->>>>>>> 846e95a (Find the tools for a request: words and vectors of each version, ranked among those that an agent may use)
     from shared.tools.toolbox import Toolbox
     from shared.usage.meter import Meter
 
@@ -215,13 +212,14 @@ class Services:
         """Sessions and the agent loop."""
         from shared.agents.runtime import AgentRuntime
 
-<<<<<<< HEAD
-        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox, self.policy)
-=======
         return AgentRuntime(
-            self.database, self.gateway, self.memory, self.toolbox, tool_search=lambda: self.tool_search
+            self.database,
+            self.gateway,
+            self.memory,
+            self.toolbox,
+            self.policy,
+            tool_search=lambda: self.tool_search,
         )
->>>>>>> 846e95a (Find the tools for a request: words and vectors of each version, ranked among those that an agent may use)
 
     @cached_property
     def flows(self) -> "Flows":

@@ -57,7 +57,7 @@ class FoundToolsView(View):
 async def search_tools(body: ToolSearchBody, services: ServicesDep, principal: PrincipalDep) -> FoundToolsView:
     """The ``k`` best of the tools that the agent was granted, by the meaning and the words of the query."""
     principal = within(principal, body.microdao_id)
-    permit(principal, "tool.list")
+    await permit(services, principal, "tool.list")
     asked = body.model_dump(exclude={"query", "microdao_id"})
     found = await services.tool_search.search(ToolQuery(microdao_id=principal.microdao_id, text=body.query, **asked))
     views = [FoundToolView.model_validate(tool, from_attributes=True) for tool in found.tools]

@@ -54,11 +54,8 @@ class AgentRuntime:
         self._gateway = gateway
         self._memory = memory
         self._toolbox = toolbox
-<<<<<<< HEAD
         self._policy = policy
-=======
         self._tool_search = tool_search
->>>>>>> 846e95a (Find the tools for a request: words and vectors of each version, ranked among those that an agent may use)
         self.sessions = Sessions(database)
         self._turns = Turns(self.sessions, heartbeat_s)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -89,7 +90,7 @@ async def test_what_is_refused(api: Api, body: dict, status: int):
 
 
 async def test_a_stranger_gets_nothing(server: Api):
-    assert (await post(server, query="x")).status_code == 401
+    assert (await post(replace(server, key="sk-nobody"), query="x")).status_code == 401
 
 
 async def test_the_indexers_sweep_is_also_for_tools(api: Api, database: Database, microdao: str):
