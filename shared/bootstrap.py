@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from shared.tools.executors.outside import Outside
     from shared.tools.sandbox.monty import Monty
     from shared.tools.sandbox.probe import ProbedSandbox
+    from shared.tools.search.indexer import ToolIndexer
+    from shared.tools.search.searcher import ToolSearch
     from shared.tools.toolbox import Toolbox
     from shared.tools.workspace.devtools import DevTools
     from shared.usage.meter import Meter
@@ -252,11 +254,32 @@ class Services:
         return DevTools(self.settings.workspaces_folder, open_test_sandbox())
 
     @cached_property
+    def tool_search(self) -> "ToolSearch":
+        """Finding the tools for a request."""
+        from shared.tools.search.searcher import ToolSearch
+
+        return ToolSearch(self.database, self.memory.spaces, self.settings.profile)
+
+    @cached_property
+    def tool_indexer(self) -> "ToolIndexer":
+        """Making tools findable by meaning."""
+        from shared.tools.search.indexer import ToolIndexer
+
+        return ToolIndexer(self.database, self.outbox, self.memory.spaces)
+
+    @cached_property
     def agents(self) -> "AgentRuntime":
         """Sessions and the agent loop."""
         from shared.agents.runtime import AgentRuntime
 
-        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox, self.policy)
+        return AgentRuntime(
+            self.database,
+            self.gateway,
+            self.memory,
+            self.toolbox,
+            self.policy,
+            tool_search=lambda: self.tool_search,
+        )
 
     @cached_property
     def flows(self) -> "Flows":

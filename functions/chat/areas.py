@@ -28,6 +28,7 @@ _LATER: Final = (
     "routes_secrets",
     "routes_notifications",
     "routes_webhooks",
+    "routes_tool_search",
     "routes_policy",
     "routes_policies",
     "routes_agents",
