@@ -44,6 +44,7 @@ def test_events_carry_ids_only(path: Path) -> None:
         "job_id",
         "microdao_id",
         "item_ids",
+        "tool_ids",
         "execution_id",
         "notification_id",
         "delivery_id",
