@@ -1,7 +1,8 @@
 """The one door of permission: what policies say, how often tools may be called, and a row of each refusal."""
 
+import asyncio
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from shared.db.database import Database
 from shared.errors import ApiError, Unauthorized
@@ -10,6 +11,9 @@ from shared.policy.denials import DenialLog, denial_of
 from shared.policy.known import KnownPolicies
 from shared.policy.principal import Principal
 from shared.policy.rates import ToolRates
+
+_TURN: Final = 50
+"""Decisions after which the event loop may do something else."""
 
 
 class Policy:
@@ -45,9 +49,14 @@ class Policy:
     async def permitted(
         self, principal: Principal, action: str, questions: Iterable[tuple[Resource, Context]]
     ) -> list[bool]:
-        """For each resource of the principal's microDAO with its context, whether the action would pass: for lists."""
-        answers = []
+        """For each resource of the principal's microDAO with its context, whether the action would pass: for lists.
+
+        A tool costs 10 µs, and where the microDAO has policies about tools 0.5 ms once; others get their turn between.
+        """
+        answers: list[bool] = []
         for resource, context in questions:
+            if len(answers) % _TURN == _TURN - 1:
+                await asyncio.sleep(0)
             answers.append((await self.decide(principal, action, resource, context)).allow)
         return answers
 
