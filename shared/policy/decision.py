@@ -75,6 +75,10 @@ class OwnPolicies:
         self.count = len(sources)
         self.kept: dict[Any, Decision] = {}
 
+    def governs(self, action: str) -> bool:
+        """Whether any of them may say something about the action."""
+        return self._policies is None or action in self._actions
+
     def verdict(self, principal: Principal, action: str, resource: Resource, facts: bytes) -> Verdict:
         """What they say about a request of this microDAO."""
         if self._policies is None:

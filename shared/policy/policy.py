@@ -46,19 +46,25 @@ class Policy:
             raise Unauthorized(decision.reason)
         return decision
 
-    async def permitted(
+    async def decide_each(
         self, principal: Principal, action: str, questions: Iterable[tuple[Resource, Context]]
-    ) -> list[bool]:
-        """For each resource of the principal's microDAO with its context, whether the action would pass: for lists.
+    ) -> list[Decision]:
+        """The decision about each resource of the principal's microDAO with its context: for lists.
 
         A tool costs 10 µs, and where the microDAO has policies about tools 0.5 ms once; others get their turn between.
         """
-        answers: list[bool] = []
+        decisions: list[Decision] = []
         for resource, context in questions:
-            if len(answers) % _TURN == _TURN - 1:
+            if len(decisions) % _TURN == _TURN - 1:
                 await asyncio.sleep(0)
-            answers.append((await self.decide(principal, action, resource, context)).allow)
-        return answers
+            decisions.append(await self.decide(principal, action, resource, context))
+        return decisions
+
+    async def governs(self, microdao_id: str, action: str) -> bool:
+        """Whether the microDAO has policies of its own about the action."""
+        known = self.known.fresh(microdao_id)
+        own = known[1] if known is not None else await self.known.load(microdao_id)
+        return own is not None and own.governs(action)
 
     async def refuse(
         self, principal: Principal, action: str, resource: Resource, context: Context | None, refusal: ApiError
