@@ -59,6 +59,9 @@ async def search_tools(body: ToolSearchBody, services: ServicesDep, principal: P
     principal = within(principal, body.microdao_id)
     await permit(services, principal, "tool.list")
     asked = body.model_dump(exclude={"query", "microdao_id"})
+    if await services.policy.governs(principal.microdao_id, "tool.invoke"):
+        permissions = await services.toolbox.permissions(principal.microdao_id, body.agent_id)
+        asked["deny"] = {*body.deny, *(one.name for one in permissions if not one.granted)}
     found = await services.tool_search.search(ToolQuery(microdao_id=principal.microdao_id, text=body.query, **asked))
     views = [FoundToolView.model_validate(tool, from_attributes=True) for tool in found.tools]
     return FoundToolsView(tools=views, permitted=found.permitted)
