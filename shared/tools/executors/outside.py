@@ -1,8 +1,8 @@
 """What the executors that call services have in common: secrets opened for a place, redaction, what a failure means."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -90,28 +90,27 @@ class Outside:
         place = place_of(parsed)
         if wanted and parsed.scheme != "https" and place not in self.client.reach.private:
             raise ToolFailed("secrets are sent over https only", code="unauthorized")
-        if not wanted:
-            yield _no_secrets()
-            return
-        secrets = await self.secrets.open(microdao_id, wanted, place)
-        with redacted(secrets.redactor.text):
-            try:
-                yield secrets
-            except ToolFailed as failure:
-                hide(failure, secrets)
-                raise
+        secrets = await self.secrets.open(microdao_id, wanted, place) if wanted else _no_secrets()
+        with hidden(secrets):
+            yield secrets
+
+
+@contextmanager
+def hidden(secrets: "OpenSecrets") -> Iterator[None]:
+    """Take secrets out of what is logged and raised inside."""
+    with redacted(secrets.redactor.text):
+        try:
+            yield
+        except ToolFailed as failure:
+            failure.message = secrets.redactor.text(failure.message)
+            failure.args = (failure.message,)
+            raise
 
 
 def deadline_of(tool: Tool, invocation: Invocation) -> float:
     """When the executor has to be done, of the loop's clock."""
     by_timeout = asyncio.get_running_loop().time() + tool.timeout_ms / 1000
     return min(invocation.deadline, by_timeout) - _MARGIN_S
-
-
-def hide(failure: ToolFailed, secrets: "OpenSecrets") -> None:
-    """Take secrets out of a failure's message."""
-    failure.message = secrets.redactor.text(failure.message)
-    failure.args = (failure.message,)
 
 
 def told_honestly(failure: ToolFailed, *, may_repeat: bool) -> ToolFailed:
