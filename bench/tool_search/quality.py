@@ -63,9 +63,10 @@ async def _find(stack: Stack, microdao: str, asked: Sequence[tuple[str, Request]
         found = await search.search(ToolQuery(microdao_id=microdao, agent_id=agent, text=request.text, k=10))
         view = await search.catalogues.view(microdao, agent, space)
         names = [view.catalogue.tools[slot].name for slot in view.slots]
-        passages = passages or await _passages(stack, microdao)
+        if agent not in passages:
+            passages[agent] = await _passages(stack, microdao, names)
         vector = await space.embed_query(stack.spaces.recent, request.text, microdao)
-        dense = np.stack([passages[name] for name in names]) @ np.array(vector, np.float32)
+        dense = passages[agent] @ np.array(vector, np.float32)
         words = score_words(view.catalogue, view.slots, query_terms(request.text))
         ranks = sum(1 / (_RRF + 1 + np.argsort(np.argsort(-one, kind="stable"))) for one in (dense, words))
         alone = {"dense": dense, "BM25": words, "RRF": ranks}
@@ -77,8 +78,8 @@ async def _find(stack: Stack, microdao: str, asked: Sequence[tuple[str, Request]
     return answers
 
 
-async def _passages(stack: Stack, microdao: str) -> dict[str, Any]:
-    """Each tool's whole text as one passage, as a plain vector search has it."""
+async def _passages(stack: Stack, microdao: str, names: Sequence[str]) -> Any:
+    """The vectors [names, dimensions] of tools' whole texts as one passage each, as a plain vector search has them."""
     async with stack.database.tenant(microdao) as connection:
         cursor = await connection.execute(
             "SELECT name, description, parameters FROM tool JOIN tool_version ON tool_id = id"
@@ -88,7 +89,7 @@ async def _passages(stack: Stack, microdao: str) -> dict[str, Any]:
     for row in rows:
         if arguments := parameter_text(row["parameters"]):
             texts[row["name"]] += f" Parameters: {arguments}"
-    return dict(zip(texts, np.array(stack.model.embed(list(texts.values())), np.float32), strict=True))
+    return np.array(stack.model.embed([texts[name] for name in names]), np.float32)
 
 
 def _restricted(tools: ToolSet) -> list[tuple[str, list[str], list[Request]]]:
