@@ -33,6 +33,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 @pytest.fixture
 async def services(settings: Settings, server: ScriptedServer) -> AsyncIterator[Services]:
     services = Services(replace(settings, private_hosts=f"127.0.0.1:{server.port}"))
+    await services.sandbox.choose()
     yield services
     await services.close()
     assert not processes_with(ZYGOTE)
