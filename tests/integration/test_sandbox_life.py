@@ -108,6 +108,21 @@ async def test_recycling_lets_running_calls_end():
     assert not processes_with(ZYGOTE)
 
 
+async def test_a_start_that_is_cancelled_leaves_nothing():
+    before = open_descriptors()
+    jail = Jail()
+    for delay_s in (0.0, 0.01, 0.05, 0.1):
+        call = asyncio.create_task(assert_well(jail))
+        await asyncio.sleep(delay_s)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    await assert_well(jail)
+    await jail.close()
+    assert not processes_with(ZYGOTE)
+    assert open_descriptors() == before
+
+
 async def test_no_zombies(jail):
     for code in (SLEEP, "import os\nos._exit(0)", "def run(args):\n    return 1"):
         await run(jail, code, wall_s=0.2)

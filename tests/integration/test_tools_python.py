@@ -192,6 +192,7 @@ async def test_a_read_that_is_cut_off_is_a_failure(services, microdao, server):
 
 
 async def test_without_a_sandbox_nothing_runs(services, microdao):
+    await services.sandbox.close()
     services.__dict__["sandbox"] = ProbedSandbox([])
     outcome = await run(services, microdao, {"code": "def run(args):\n    return 1"})
     assert outcome.status == "failed"
