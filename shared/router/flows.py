@@ -160,7 +160,7 @@ class Flows:
         """Those of the names that are a tool's id, name or alias."""
         if not asked:
             return set()
-        from shared.tools.catalogue import canonical_name  # reads YAML, which a turn never needs
+        from shared.tools.catalogue.seed import canonical_name  # reads YAML, which a turn never needs
 
         canonical = {name: canonical_name(name) for name in asked}
         async with self._database.tenant(microdao_id) as connection:

@@ -7,8 +7,8 @@ from shared.cloud.outbox import Outbox, claim, enqueue
 from shared.db.database import Connection, Database, Row
 from shared.errors import IdempotencyInProgress, InvalidRequest, NotFound
 from shared.policy.principal import Principal
-from shared.tools import catalogue, lookup, store
 from shared.tools.arguments import check_request, check_text
+from shared.tools.catalogue import lookup, seed, store
 from shared.tools.execution import store_executions
 from shared.tools.execution.execution import begin, find, lock
 from shared.tools.execution.runner import Runner
@@ -165,7 +165,7 @@ class Toolbox:
 
         Harmless to repeat: what an admin changed meanwhile stays. Raises NotFound for an unknown agent.
         """
-        tools, documents = catalogue.first_tools(microdao_id), catalogue.first_documents(microdao_id)
+        tools, documents = seed.first_tools(microdao_id), seed.first_documents(microdao_id)
         async with self._database.tenant(microdao_id) as connection:
             if agent_id is not None:
                 await _require_agent(connection, agent_id)

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 from shared.tools.builtin import BUILTINS
-from shared.tools.catalogue import canonical_name, definition_hash, first_documents, first_tools
+from shared.tools.catalogue.seed import canonical_name, definition_hash, first_documents, first_tools
 from shared.tools.model import Tool, by_function_name
 
 ROWS = first_tools("microdao:a")
@@ -19,7 +19,7 @@ def tool(row: dict[str, Any]) -> Tool:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["name"])
 def test_entry(row: dict[str, Any]):
-    Draft202012Validator.check_schema(row["parameters"])
+    Draft202012Validator(row["parameters"])
     assert row["parameters"]["type"] == "object"
     assert row["parameters"]["additionalProperties"] is False
     assert all(field["description"] for field in row["parameters"]["properties"].values())

@@ -4,10 +4,10 @@ from shared.db.database import Connection
 from shared.errors import ConfidentialDenied, LimitExceeded, NotFound
 from shared.policy.decision import Resource, authorize
 from shared.policy.principal import Principal
-from shared.tools import store
 from shared.tools.arguments import check_args
-from shared.tools.catalogue import canonical_name
-from shared.tools.lookup import unknown_tool
+from shared.tools.catalogue import store
+from shared.tools.catalogue.lookup import unknown_tool
+from shared.tools.catalogue.seed import canonical_name
 from shared.tools.model import CONFIDENTIAL_RISKS, Tool, ToolCallRequest
 
 MAX_DEPTH = 4

@@ -2,9 +2,9 @@
 
 from shared.db.database import Connection
 from shared.errors import NotFound
-from shared.tools import store
 from shared.tools.arguments import check_text
-from shared.tools.catalogue import canonical_name
+from shared.tools.catalogue import store
+from shared.tools.catalogue.seed import canonical_name
 from shared.tools.model import Tool
 
 _MAX_SHOWN = 20
