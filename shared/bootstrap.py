@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from shared.policy.keys import Keys
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
+    from shared.tools.catalogue.catalogue import Catalogue
+    from shared.tools.catalogue.configs import ConfigChecks
     from shared.tools.toolbox import Toolbox
     from shared.usage.meter import Meter
 
@@ -149,6 +151,20 @@ class Services:
         from shared.tools.toolbox import Toolbox
 
         return Toolbox(self.database, self.outbox)
+
+    @cached_property
+    def catalogue(self) -> "Catalogue":
+        """The tools as administrators change them."""
+        from shared.tools.catalogue.catalogue import Catalogue
+
+        return Catalogue(self.database, self.config_checks)
+
+    @cached_property
+    def config_checks(self) -> "ConfigChecks":
+        """Whether an executor can work with a tool's config."""
+        from shared.tools.catalogue.checks import config_checks
+
+        return config_checks()
 
     @cached_property
     def agents(self) -> "AgentRuntime":

@@ -25,6 +25,7 @@ _LATER: Final = (
     "routes_snapshots",
     "routes_analytics",
     "routes_tools",
+    "routes_tools_admin",
     "routes_policy",
     "routes_agents",
     "routes_router",

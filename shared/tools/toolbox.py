@@ -170,7 +170,8 @@ class Toolbox:
             if agent_id is not None:
                 await _require_agent(connection, agent_id)
             async with connection.pipeline():
-                await store.seed(connection, microdao_id, tools, documents)
+                await store.add_tools(connection, microdao_id, "", tools)
+                await store.add_documents(connection, microdao_id, documents)
                 if agent_id is not None:
                     await store.grant_if_none(connection, microdao_id, agent_id, [tool["id"] for tool in tools])
 

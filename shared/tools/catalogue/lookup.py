@@ -4,7 +4,6 @@ from shared.db.database import Connection
 from shared.errors import NotFound
 from shared.tools.arguments import check_text
 from shared.tools.catalogue import store
-from shared.tools.catalogue.seed import canonical_name
 from shared.tools.model import Tool
 
 _MAX_SHOWN = 20
@@ -14,7 +13,7 @@ _MAX_ECHO = 100
 async def find_tool(connection: Connection, asked: str) -> Tool:
     """The tool with this id, name or alias. Raises NotFound with the names that come near."""
     check_text(asked, "tool")
-    tool = await store.find_tool(connection, asked, canonical_name(asked))
+    tool = await store.find_tool(connection, asked)
     if tool is None:
         raise await unknown_tool(connection, asked)
     return tool

@@ -7,7 +7,6 @@ from shared.policy.principal import Principal
 from shared.tools.arguments import check_args
 from shared.tools.catalogue import store
 from shared.tools.catalogue.lookup import unknown_tool
-from shared.tools.catalogue.seed import canonical_name
 from shared.tools.model import CONFIDENTIAL_RISKS, Tool, ToolCallRequest
 
 MAX_DEPTH = 4
@@ -19,8 +18,7 @@ async def admit(connection: Connection, principal: Principal, request: ToolCallR
 
     Raises NotFound (agent, tool), Unauthorized, ConfidentialDenied, InvalidArgs, LimitExceeded.
     """
-    canonical = canonical_name(request.tool)
-    row = await store.find_for_call(connection, request.agent_id, request.tool, canonical)
+    row = await store.find_for_call(connection, request.agent_id, request.tool)
     if row is None:
         raise NotFound(f"no agent {request.agent_id!r} in this microDAO", param="agent_id")
     if row["id"] is None:
