@@ -33,6 +33,7 @@ _LATER: Final = (
     "routes_limits",
     "routes_experiments",
     "routes_reindex",
+    "routes_tool_usage",  # last: one of its paths takes any name
 )
 
 

@@ -31,17 +31,30 @@ class Toolbox:
         async with self._database.tenant(microdao_id) as connection:
             return await lookup.find_tool(connection, name_or_id)
 
+    async def find_for_agent(self, microdao_id: str, agent_id: str, name_or_id: str) -> Tool:
+        """The same among the tools that the agent may use. Raises NotFound for any other, which it is not told of."""
+        check_text(agent_id, "agent_id")
+        async with self._database.tenant(microdao_id) as connection:
+            await _require_agent(connection, agent_id)
+            return await lookup.find_granted(connection, agent_id, name_or_id)
+
     async def list_all(self, microdao_id: str, after: str, limit: int) -> list[Tool]:
         """The catalogue by name, active or not, from the one after ``after``."""
         check_text(after, "after")
         async with self._database.tenant(microdao_id) as connection:
             return await store.list_tools(connection, after, limit)
 
-    async def list_for_agent(self, microdao_id: str, agent_id: str) -> list[Tool]:
-        """The active tools that the agent was granted, by name. Raises NotFound for an unknown agent."""
+    async def list_for_agent(
+        self, microdao_id: str, agent_id: str, after: str = "", limit: int | None = None
+    ) -> list[Tool]:
+        """The active tools that the agent was granted, by name, from the one after ``after``.
+
+        Raises NotFound for an unknown agent.
+        """
         check_text(agent_id, "agent_id")
+        check_text(after, "after")
         async with self._database.tenant(microdao_id) as connection:
-            tools = await store.list_granted(connection, agent_id)
+            tools = await store.list_granted(connection, agent_id, after, limit)
             if not tools:
                 await _require_agent(connection, agent_id)
         return tools
@@ -54,12 +67,15 @@ class Toolbox:
             return [_permission(row) for row in await store.list_permissions(connection, agent_id)]
 
     async def set_grants(self, microdao_id: str, agent_id: str, grant: list[str], revoke: list[str]) -> None:
-        """Grant and revoke tools by name, alias or id: all of them, or none. Raises NotFound, InvalidRequest."""
+        """Grant and revoke tools by name, alias, id or ``tag:`` (those that bear it now): all of them, or none.
+
+        Raises NotFound, InvalidRequest.
+        """
         check_text(agent_id, "agent_id")
         async with self._database.tenant(microdao_id) as connection:
             await _require_agent(connection, agent_id)
-            granted = {(await lookup.find_tool(connection, name)).id for name in grant}
-            revoked = {(await lookup.find_tool(connection, name)).id for name in revoke}
+            granted = {tool_id for name in grant for tool_id in await lookup.find_ids(connection, name)}
+            revoked = {tool_id for name in revoke for tool_id in await lookup.find_ids(connection, name)}
             if granted & revoked:
                 raise InvalidRequest("a tool cannot be granted and revoked at once", param="revoke")
             await store.add_grants(connection, microdao_id, agent_id, sorted(granted))

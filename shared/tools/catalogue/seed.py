@@ -32,6 +32,7 @@ def first_documents(microdao_id: str) -> list[dict[str, str]]:
 
 def _tool_row(microdao_id: str, entry: dict[str, Any]) -> dict[str, Any]:
     fields = {field: entry[field] for field in DEFINITION_FIELDS if field in entry}
-    definition = Definition(executor="builtin", config={"function": entry["function"]}, **fields)
+    own = {"executor": "builtin", "config": {"function": entry.get("function")}}
+    definition = Definition(**{**own, **fields})
     tool_id = derived_id("tool", microdao_id, entry["name"])
     return definition.row(tool_id, entry["name"], aliases=entry.get("aliases", []))

@@ -90,12 +90,12 @@ async def list_permissions(connection: Connection, agent_id: str) -> list[Row]:
     )
 
 
-async def list_names(connection: Connection) -> list[str]:
-    """The name of every tool of the microDAO."""
-    return [
-        row["name"]
-        for row in await fetch_all(connection, "SELECT name FROM tool WHERE archived_at IS NULL ORDER BY name")
-    ]
+async def list_names(connection: Connection, agent_id: str | None = None) -> list[str]:
+    """The name of every tool of the microDAO, or of those that the agent may use."""
+    if agent_id is not None:
+        return [tool.name for tool in await list_granted(connection, agent_id)]
+    rows = await fetch_all(connection, "SELECT name FROM tool WHERE archived_at IS NULL ORDER BY name")
+    return [row["name"] for row in rows]
 
 
 async def agent_exists(connection: Connection, agent_id: str) -> bool:

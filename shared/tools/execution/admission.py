@@ -22,7 +22,7 @@ async def admit(connection: Connection, principal: Principal, request: ToolCallR
     if row is None:
         raise NotFound(f"no agent {request.agent_id!r} in this microDAO", param="agent_id")
     if row["id"] is None:
-        raise await unknown_tool(connection, request.tool)
+        raise await unknown_tool(connection, request.tool, request.agent_id)
     tool = store.tool_from(row)
     authorize(principal, "tool.invoke", Resource("Tool", tool.name, request.microdao_id), {"granted": row["granted"]})
     _check(tool, request)
