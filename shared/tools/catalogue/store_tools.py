@@ -118,8 +118,8 @@ async def point_to(connection: Connection, tool_id: str, version: int) -> None:
     await connection.execute("UPDATE tool SET active_version = %s WHERE id = %s", (version, tool_id))
 
 
-async def set_pending(connection: Connection, tool_id: str, version: int) -> None:
-    """Let a version wait for approval."""
+async def set_pending(connection: Connection, tool_id: str, version: int | None) -> None:
+    """Let a version wait for approval, or none."""
     await connection.execute("UPDATE tool SET pending_version = %s WHERE id = %s", (version, tool_id))
 
 
