@@ -28,11 +28,19 @@ if TYPE_CHECKING:
     from shared.memory.embedding.port import Vector
     from shared.memory.memory import Memory
     from shared.policy.keys import Keys
+    from shared.policy.own import OwnPolicyBook
+    from shared.policy.policy import Policy
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
     from shared.tools.catalogue.catalogue import Catalogue
     from shared.tools.catalogue.configs import ConfigChecks
+    from shared.tools.catalogue.imports.imports import Imports
+    from shared.tools.executors.http import Platform
+    from shared.tools.executors.outside import Outside
+    from shared.tools.secrets.secrets import Secrets
     from shared.tools.toolbox import Toolbox
+    from shared.tools.web.addresses import Reach
+    from shared.tools.web.client import WebClient
     from shared.usage.meter import Meter
 
 _READY_WITHIN_S = 2.0
@@ -80,6 +88,26 @@ class Services:
         from shared.policy.keys import Keys
 
         return Keys(self.database, self.settings.secret_key)
+
+    @cached_property
+    def side_database(self) -> Database:
+        """A small pool for what is asked while the caller holds a connection of the other."""
+        settings = self.settings
+        return Database(settings.database_url, max_size=2, timeout_s=settings.database_timeout_s)
+
+    @cached_property
+    def policy(self) -> "Policy":
+        """Every permission."""
+        from shared.policy.policy import Policy
+
+        return Policy(self.side_database, self.settings.profile)
+
+    @cached_property
+    def own_policies(self) -> "OwnPolicyBook":
+        """What microDAOs add to the policies."""
+        from shared.policy.own import OwnPolicyBook
+
+        return OwnPolicyBook(self.database, self.policy.known)
 
     @cached_property
     def tenants(self) -> "Tenants":
@@ -146,11 +174,64 @@ class Services:
         return open_memory(self.settings, self.database, self.outbox, lambda: self.gateway)
 
     @cached_property
+    def secrets(self) -> "Secrets":
+        """What tools prove themselves with."""
+        from shared.tools.secrets.sealing import Sealer
+        from shared.tools.secrets.secrets import Secrets
+
+        previous = [key.strip() for key in self.settings.previous_secret_keys.split(",") if key.strip()]
+        return Secrets(self.database, Sealer([self.settings.secret_key, *previous]))
+
+    @cached_property
     def toolbox(self) -> "Toolbox":
         """The catalogue and the one execution path."""
+        from shared.agents.as_tool import AgentAsTool
+        from shared.tools.executors import Executors
+        from shared.tools.executors.agent import AgentExecutor
+        from shared.tools.executors.http import HttpExecutor
         from shared.tools.toolbox import Toolbox
 
-        return Toolbox(self.database, self.outbox)
+        executors = Executors(
+            {
+                "http": HttpExecutor(self._outside, self._platform),
+                "agent": AgentExecutor(AgentAsTool(lambda: self.agents)),
+            }
+        )
+        return Toolbox(self.database, self.outbox, self.policy, executors)
+
+    @cached_property
+    def _outside(self) -> "Outside":
+        from shared.tools.executors.outside import Outside
+
+        return Outside(lambda: self.web, lambda: self.secrets)
+
+    @cached_property
+    def web(self) -> "WebClient":
+        """The way out for tools."""
+        from shared.tools.web.client import WebClient
+
+        return WebClient(self._reach)
+
+    @cached_property
+    def _reach(self) -> "Reach":
+        from shared.tools.web.addresses import read_reach
+
+        return read_reach(self.settings.tool_ports, self.settings.private_hosts)
+
+    @cached_property
+    def platform_web(self) -> "WebClient":
+        """The way to the platform's own services: its tools may go there, tenants' tools may not for that."""
+        from shared.tools.web.client import WebClient
+        from shared.tools.web.redirects import parse_url, place_of
+
+        return WebClient(self._reach.with_private(place_of(parse_url(self.settings.platform_url))))
+
+    @property
+    def _platform(self) -> "Platform | None":
+        from shared.tools.executors.http import Platform
+
+        url, token = self.settings.platform_url, self.settings.platform_token
+        return Platform(url, lambda: self.platform_web, token) if url else None
 
     @cached_property
     def catalogue(self) -> "Catalogue":
@@ -158,6 +239,14 @@ class Services:
         from shared.tools.catalogue.catalogue import Catalogue
 
         return Catalogue(self.database, self.config_checks)
+
+    @cached_property
+    def imports(self) -> "Imports":
+        """Tools from elsewhere."""
+        from shared.tools.catalogue.imports.fetch import DocumentFetcher
+        from shared.tools.catalogue.imports.imports import Imports
+
+        return Imports(self.database, self.config_checks, fetch_document=DocumentFetcher(self._outside))
 
     @cached_property
     def config_checks(self) -> "ConfigChecks":
@@ -171,7 +260,7 @@ class Services:
         """Sessions and the agent loop."""
         from shared.agents.runtime import AgentRuntime
 
-        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox)
+        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox, self.policy)
 
     @cached_property
     def flows(self) -> "Flows":
@@ -180,7 +269,13 @@ class Services:
 
         settings = self.settings
         return Flows(
-            self.database, self.workflow, self.gateway, self.toolbox, settings.tool_queue_url, settings.usd_per_1t
+            self.database,
+            self.workflow,
+            self.gateway,
+            self.toolbox,
+            self.policy,
+            settings.tool_queue_url,
+            settings.usd_per_1t,
         )
 
     @cached_property
@@ -213,7 +308,7 @@ class Services:
 
     async def close(self) -> None:
         """Let turns and calls do their books, send what is left, then release every client that was made."""
-        for name in ("agents", "toolbox", "gateway", "outbox", "database"):
+        for name in ("agents", "toolbox", "gateway", "outbox", "side_database", "database"):
             if name in self.__dict__:
                 await getattr(self, name).close()
 

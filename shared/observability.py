@@ -5,7 +5,7 @@ Messages name events and carry ids, states and numbers; never prompts, arguments
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 correlation_id: ContextVar[str] = ContextVar("correlation_id", default="")
+_redact: ContextVar[Callable[[str], str]] = ContextVar("redact", default=str)
 
 
 class _Correlate(logging.Filter):
@@ -31,7 +32,7 @@ class _TerminalFormatter(logging.Formatter):
         line = (
             f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:7} {record.name}: {record.getMessage()} {fields}"
         )
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return _redact.get()(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 class _JsonFormatter(LambdaPowertoolsFormatter):
@@ -41,7 +42,7 @@ class _JsonFormatter(LambdaPowertoolsFormatter):
         for name, value in getattr(record, "fields", {}).items():
             setattr(record, name, value)
         record.__dict__.pop("fields", None)
-        return super().format(record)
+        return _redact.get()(super().format(record))
 
 
 def configure_logging(level: str, service: str) -> None:
@@ -90,3 +91,13 @@ def correlated(identifier: str) -> Iterator[None]:
         yield
     finally:
         correlation_id.reset(token)
+
+
+@contextmanager
+def redacted(redact: Callable[[str], str]) -> Iterator[None]:
+    """Pass every line that is logged inside through ``redact``: a library's message may quote what it was given."""
+    token = _redact.set(redact)
+    try:
+        yield
+    finally:
+        _redact.reset(token)

@@ -4,6 +4,7 @@ A plain dataclass: pydantic-settings would add 80 ms to the cold start of every 
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -41,6 +42,7 @@ class Settings:
     usage_queue_url: str = ""
     router_state_machine_arn: str = ""
     secret_key: str = ""
+    previous_secret_keys: str = ""
     api_key: str = ""
     admin_key: str = ""
     openai_api_key: str = ""
@@ -62,6 +64,10 @@ class Settings:
     llm_reservation_ttl_s: float = 900.0
     llm_default_completion_tokens: int = 8192
     usd_per_1t: float = 0.01
+    private_hosts: str = ""
+    tool_ports: str = "80,443,8080,8443"
+    platform_url: str = ""
+    platform_token: str = ""
     engine_health_url: str = ""
     workers_health_url: str = ""
     inline_outbox: bool = False
@@ -89,6 +95,7 @@ VARIABLES: dict[str, str] = {
     "usage_queue_url": "USAGE_QUEUE_URL",
     "router_state_machine_arn": "ROUTER_STATE_MACHINE_ARN",
     "secret_key": "DAARION_SECRET_KEY",
+    "previous_secret_keys": "DAARION_PREVIOUS_SECRET_KEYS",
     "api_key": "DAARION_API_KEY",
     "admin_key": "DAARION_ADMIN_KEY",
     "openai_api_key": "OPENAI_API_KEY",
@@ -110,6 +117,10 @@ VARIABLES: dict[str, str] = {
     "llm_reservation_ttl_s": "DAARION_LLM_RESERVATION_TTL_S",
     "llm_default_completion_tokens": "DAARION_LLM_DEFAULT_COMPLETION_TOKENS",
     "usd_per_1t": "DAARION_USD_PER_1T",
+    "private_hosts": "DAARION_PRIVATE_HOSTS",
+    "tool_ports": "DAARION_TOOL_PORTS",
+    "platform_url": "DAARION_PLATFORM_URL",
+    "platform_token": "DAARION_PLATFORM_TOKEN",
     "engine_health_url": "DAARION_ENGINE_HEALTH_URL",
     "workers_health_url": "DAARION_WORKERS_HEALTH_URL",
     "inline_outbox": "DAARION_INLINE_OUTBOX",
@@ -179,6 +190,19 @@ def _check_ranges(settings: Settings) -> None:
             raise SettingError(f"{VARIABLES[name]} must be above 0")
     if settings.stream_ping_s < 0:
         raise SettingError(f"{VARIABLES['stream_ping_s']} must be 0 (off) or above")
+    _check_ways_out(settings)
+
+
+def _check_ways_out(settings: Settings) -> None:
+    for name, pattern, wanted in (
+        ("private_hosts", r"[^\s:/@*]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}", "host:port, host:port, …"),
+        ("tool_ports", r"\d{1,5}", "port, port, …"),
+    ):
+        for entry in cast(str, getattr(settings, name)).split(","):
+            if entry.strip() and not re.fullmatch(pattern, entry.strip()):
+                raise SettingError(f"{VARIABLES[name]} must be {wanted}; it has {entry.strip()!r}")
+    if settings.platform_url and not re.match(r"https?://[^/@\s]+", settings.platform_url):
+        raise SettingError(f"{VARIABLES['platform_url']} must be a URL; it is {settings.platform_url!r}")
 
 
 @cache

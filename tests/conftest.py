@@ -10,6 +10,7 @@ from localstack.postgres import EmbeddedPostgres
 from shared.db.database import Database
 from shared.ids import new_id
 from shared.memory.embedding.e5 import MultilingualE5
+from shared.policy.policy import Policy
 from shared.settings import Settings, current_settings
 
 # No test may reach a paid provider, whatever the developer's shell holds.
@@ -44,6 +45,20 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="session")
+async def side_database(database_url: str) -> AsyncIterator[Database]:
+    """A second pool, for what is asked inside transactions."""
+    database = Database(database_url, max_size=2)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def policy(side_database: Database) -> Policy:
+    """Permission, as a process asks for it."""
+    return Policy(side_database)
 
 
 @pytest.fixture(scope="session")

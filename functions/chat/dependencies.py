@@ -8,7 +8,7 @@ from fastapi.security import HTTPBearer
 
 from shared.bootstrap import Services
 from shared.errors import NotFound
-from shared.policy.decision import Resource, authorize, decide
+from shared.policy.decision import Resource
 from shared.policy.principal import Principal
 
 _bearer = HTTPBearer(auto_error=False, description="An API key: `daarion keys create` makes one.")
@@ -42,11 +42,15 @@ def within(principal: Principal, microdao_id: str | None) -> Principal:
     raise NotFound(f"no microDAO {microdao_id!r}", param="microdao_id")
 
 
-def permit(principal: Principal, action: str, kind: str = "MicroDao", identifier: str | None = None) -> None:
-    """Ask the policy about something of the caller's own microDAO."""
-    authorize(principal, action, Resource(kind, identifier or principal.microdao_id, principal.microdao_id))
+async def permit(
+    services: Services, principal: Principal, action: str, kind: str = "MicroDao", identifier: str | None = None
+) -> None:
+    """Ask the policy about something of the caller's own microDAO. Raises Unauthorized."""
+    resource = Resource(kind, identifier or principal.microdao_id, principal.microdao_id)
+    await services.policy.authorize(principal, action, resource)
 
 
-def may(principal: Principal, action: str) -> bool:
+async def may(services: Services, principal: Principal, action: str) -> bool:
     """Whether the policy would permit something in the caller's own microDAO, where less is done without it."""
-    return decide(principal, action, Resource("MicroDao", principal.microdao_id, principal.microdao_id)).allow
+    resource = Resource("MicroDao", principal.microdao_id, principal.microdao_id)
+    return (await services.policy.decide(principal, action, resource)).allow

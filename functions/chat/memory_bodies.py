@@ -9,6 +9,7 @@ from pydantic import Field
 
 from functions.chat.dependencies import permit, within
 from functions.chat.schemas import Body, View
+from shared.bootstrap import Services
 from shared.errors import InvalidRequest
 from shared.memory.model import ScopeKind, ScopeRef, Tier
 from shared.policy.principal import Principal
@@ -62,19 +63,21 @@ class ScopeView(View):
     name: str
 
 
-def acting(principal: Principal, body: AgentBody, action: MemoryAction = "memory.read") -> Principal:
+async def acting(
+    services: Services, principal: Principal, body: AgentBody, action: MemoryAction = "memory.read"
+) -> Principal:
     """The caller in the body's microDAO, permitted to do this for its agent."""
     principal = within(principal, body.microdao_id)
-    permit(principal, action, "Agent", body.agent_id)
+    await permit(services, principal, action, "Agent", body.agent_id)
     return principal
 
 
-def scope_ref(principal: Principal, body: ScopeBody) -> ScopeRef:
+async def scope_ref(services: Services, principal: Principal, body: ScopeBody) -> ScopeRef:
     """The scope that a body names. Raises InvalidRequest, or Unauthorized for the microDAO's when not permitted."""
     if body.owner_agent_id is not None and body.scope != "agent":
         raise InvalidRequest("owner_agent_id goes with scope agent", param="owner_agent_id")
     if body.scope == "microdao":
-        permit(principal, "memory.share")
+        await permit(services, principal, "memory.share")
         return ScopeRef("microdao", principal.microdao_id)
     if body.scope == "agent":
         return ScopeRef("agent", body.owner_agent_id or body.agent_id)

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.schemas import ERRORS, Accepted, AgentView, Body, View
-from shared.policy.keys import check_may_manage
+from shared.policy.keys import KeyChanges, check_may_manage
 from shared.policy.roles import Role
 
 router = APIRouter(prefix="/admin", route_class=JsonRoute, responses=ERRORS, tags=["Administration"])
@@ -63,6 +63,16 @@ class KeyBody(Body):
     microdao_id: TenantId | None = None
     roles: list[Role] = Field(default=["member"], min_length=1, max_length=7)
     name: Name = "key"
+    expires_at: AwareDatetime | None = None
+
+
+class KeyChange(Body):
+    """What is to be different; what is left out stays. ``expires_at: null`` lets the key live for ever."""
+
+    name: Name | None = None
+    roles: list[Role] | None = Field(default=None, min_length=1, max_length=7)
+    expires_at: AwareDatetime | None = None
+    microdao_id: TenantId | None = None
 
 
 class NewKeyView(View):
@@ -73,10 +83,18 @@ class NewKeyView(View):
     microdao_id: str
     roles: list[str]
     name: str
+    expires_at: datetime | None
+
+
+class RotatedKeyView(View):
+    """The one time that the new secret is shown."""
+
+    id: str
+    key: str
 
 
 class KeyView(View):
-    """A key without its secret; ``hint`` is its end."""
+    """A key without its secret; ``hint`` is its end, ``last_used_at`` is right to the hour."""
 
     id: str
     microdao_id: str
@@ -84,6 +102,8 @@ class KeyView(View):
     hint: str
     roles: list[str]
     created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
     revoked_at: datetime | None
 
 
@@ -97,7 +117,7 @@ class KeyPage(View):
 @router.post("/microdaos", status_code=201, summary="Create a tenant")
 async def create_microdao(body: MicroDaoBody, services: ServicesDep, principal: PrincipalDep) -> MicroDaoView:
     """With the starter blueprints and the built-in tools. Operators only."""
-    permit(principal, "microdao.write")
+    await permit(services, principal, "microdao.write")
     name = body.name or body.microdao_id.removeprefix("microdao:")
     created = await services.tenants.create(body.microdao_id, name)
     await services.agents.seed(body.microdao_id)
@@ -109,7 +129,7 @@ async def list_microdaos(
     services: ServicesDep, principal: PrincipalDep, after: Cursor = None, limit: PageLimit = 100
 ) -> MicroDaoPage:
     """An operator sees all, anyone else their own."""
-    permit(principal, "agent.write")
+    await permit(services, principal, "agent.write")
     rows = await services.tenants.list(principal, after or "", limit)
     views = [MicroDaoView.model_validate(row) for row in rows]
     return MicroDaoPage(microdaos=views, next=views[-1].microdao_id if len(views) == limit else None)
@@ -119,7 +139,7 @@ async def list_microdaos(
 async def create_agent(body: AgentBody, services: ServicesDep, principal: PrincipalDep) -> AgentView:
     """409 when the id is taken."""
     principal = within(principal, body.microdao_id)
-    permit(principal, "agent.write")
+    await permit(services, principal, "agent.write")
     name = body.name or body.agent_id.removeprefix("agent:").title()
     created = await services.agents.create_agent(principal.microdao_id, body.agent_id, name, body.blueprint)
     return AgentView.model_validate(created)
@@ -135,7 +155,7 @@ async def list_agents(
 ) -> AgentPage:
     """Agents of one microDAO, by id."""
     principal = within(principal, microdao_id)
-    permit(principal, "agent.write")
+    await permit(services, principal, "agent.write")
     rows = await services.agents.list_agents(principal.microdao_id, after or "", limit)
     views = [AgentView.model_validate(row) for row in rows]
     return AgentPage(agents=views, next=views[-1].agent_id if len(views) == limit else None)
@@ -145,11 +165,16 @@ async def list_agents(
 async def create_key(body: KeyBody, services: ServicesDep, principal: PrincipalDep) -> NewKeyView:
     """The key is shown once. Nobody can give a role above their own."""
     principal = within(principal, body.microdao_id)
-    permit(principal, "key.write")
+    await permit(services, principal, "key.write")
     check_may_manage(principal, body.roles)
-    key = await services.keys.create(principal.microdao_id, body.roles, body.name)
+    key = await services.keys.create(principal.microdao_id, body.roles, body.name, expires_at=body.expires_at)
     return NewKeyView(
-        id=key.id, key=key.secret, microdao_id=principal.microdao_id, roles=list(body.roles), name=body.name
+        id=key.id,
+        key=key.secret,
+        microdao_id=principal.microdao_id,
+        roles=list(body.roles),
+        name=body.name,
+        expires_at=body.expires_at,
     )
 
 
@@ -163,9 +188,28 @@ async def list_keys(
 ) -> KeyPage:
     """Without their secrets."""
     principal = within(principal, microdao_id)
-    permit(principal, "key.write")
+    await permit(services, principal, "key.write")
     views = [KeyView.model_validate(row) for row in await services.keys.list(principal.microdao_id, after or "", limit)]
     return KeyPage(keys=views, next=views[-1].id if len(views) == limit else None)
+
+
+@router.patch("/keys/{key_id}", summary="Change a key")
+async def change_key(key_id: str, body: KeyChange, services: ServicesDep, principal: PrincipalDep) -> KeyView:
+    """Its name, roles or end. Nobody can change a key above their own, nor give a role above it."""
+    principal = within(principal, body.microdao_id)
+    await permit(services, principal, "key.write", "Key", key_id)
+    return KeyView.model_validate(await services.keys.change(principal, key_id, _changes(body)))
+
+
+@router.post("/keys/{key_id}/rotate", summary="Give a key another secret")
+async def rotate_key(
+    key_id: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
+) -> RotatedKeyView:
+    """Shown once; the old secret is refused at once here and within two seconds everywhere."""
+    principal = within(principal, microdao_id)
+    await permit(services, principal, "key.write", "Key", key_id)
+    key = await services.keys.rotate(principal, key_id)
+    return RotatedKeyView(id=key.id, key=key.secret)
 
 
 @router.delete("/keys/{key_id}", summary="Revoke a key")
@@ -174,6 +218,17 @@ async def revoke_key(
 ) -> Accepted:
     """At once, everywhere. Nobody can revoke a key with a role above their own."""
     principal = within(principal, microdao_id)
-    permit(principal, "key.write", "Key", key_id)
+    await permit(services, principal, "key.write", "Key", key_id)
     await services.keys.revoke(principal.microdao_id, key_id, by=principal)
     return Accepted()
+
+
+def _changes(body: KeyChange) -> KeyChanges:
+    changes: KeyChanges = {}
+    if body.name is not None:
+        changes["name"] = body.name
+    if body.roles is not None:
+        changes["roles"] = list(body.roles)
+    if "expires_at" in body.model_fields_set:
+        changes["expires_at"] = body.expires_at
+    return changes

@@ -73,7 +73,7 @@ async def list_sessions(
     services: ServicesDep, principal: PrincipalDep, before: Cursor = None, limit: PageLimit = 50
 ) -> SessionPage:
     """Newest first."""
-    permit(principal, "session.read")
+    await permit(services, principal, "session.read")
     rows, total = await services.agents.sessions.list(principal.microdao_id, before, limit)
     views = [SessionView.model_validate(row) for row in rows]
     return SessionPage(agents=views, total=total, next=views[-1].session_id if len(views) == limit else None)
@@ -82,7 +82,7 @@ async def list_sessions(
 @router.get("/agents/{session_id}/state", summary="One session")
 async def get_session(session_id: str, services: ServicesDep, principal: PrincipalDep) -> SessionState:
     """Its messages in OpenAI's form, counters and result."""
-    permit(principal, "session.read", "Session", session_id)
+    await permit(services, principal, "session.read", "Session", session_id)
     row, messages = await services.agents.sessions.state(principal.microdao_id, session_id)
     return SessionState.model_validate({**row, "session_id": row["id"], "messages": messages})
 
@@ -90,7 +90,7 @@ async def get_session(session_id: str, services: ServicesDep, principal: Princip
 @router.get("/internal/agents/blueprints", summary="List blueprints")
 async def list_blueprints(services: ServicesDep, principal: PrincipalDep) -> BlueprintPage:
     """Each at its active version."""
-    permit(principal, "blueprint.read")
+    await permit(services, principal, "blueprint.read")
     rows = await services.agents.blueprints(principal.microdao_id)
     views = [{**row["definition"], "id": row["id"], "version": row["version"]} for row in rows]
     return BlueprintPage(blueprints=[BlueprintView.model_validate(view) for view in views])

@@ -9,6 +9,7 @@ from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.memory_bodies import Tier, read_cursor, write_cursor
 from functions.chat.schemas import ERRORS, View
+from shared.bootstrap import Services
 from shared.db.database import Row
 from shared.memory.analytics.analytics import Subject, Wanted
 from shared.memory.model import ScopeKind
@@ -132,7 +133,7 @@ async def analytics(
     unused_days: UnusedDays = 90,
 ) -> AnalyticsView:
     """Growth, questions and cost in a period of at most 366 days; all else as it is now."""
-    subject = _subject(principal, agent_id, microdao_id)
+    subject = await _subject(services, principal, agent_id, microdao_id)
     since, until = parse_period(period)
     report = await services.memory.analytics.report(
         subject,
@@ -160,7 +161,7 @@ async def most_used(
     limit: PageLimit = 20,
 ) -> UsedItemPage:
     """By how often they were found, most first."""
-    subject = _subject(principal, agent_id, microdao_id)
+    subject = await _subject(services, principal, agent_id, microdao_id)
     hits, _, number = (after or "").partition(".")
     cursor = (int(hits), int(number)) if after else None
     rows = await services.memory.analytics.most_used(subject, cursor, limit)
@@ -178,18 +179,18 @@ async def stale(
     limit: PageLimit = 20,
 ) -> UsedItemPage:
     """At least so old and never or long not found, oldest first."""
-    subject = _subject(principal, agent_id, microdao_id)
+    subject = await _subject(services, principal, agent_id, microdao_id)
     rows = await services.memory.analytics.stale(subject, timedelta(days=unused_days), read_cursor(after), limit)
     cursor = write_cursor({**rows[-1], "occurred_at": rows[-1]["created_at"]}) if len(rows) == limit else None
     return _page(rows, cursor)
 
 
-def _subject(principal: Principal, agent_id: str | None, microdao_id: str | None) -> Subject:
+async def _subject(services: Services, principal: Principal, agent_id: str | None, microdao_id: str | None) -> Subject:
     principal = within(principal, microdao_id)
     if agent_id is None:
-        permit(principal, "memory.read")
+        await permit(services, principal, "memory.read")
     else:
-        permit(principal, "memory.read", "Agent", agent_id)
+        await permit(services, principal, "memory.read", "Agent", agent_id)
     return Subject(microdao_id=principal.microdao_id, agent_id=agent_id)
 
 

@@ -44,14 +44,14 @@ async def post_messages(
     channel_id: ChannelId, body: MessagesBody, services: ServicesDep, principal: PrincipalDep
 ) -> PostedView:
     """All of them or none. Found by their words at once, by meaning when the indexer has seen them."""
-    principal = acting(principal, body, "memory.write")
+    principal = await acting(services, principal, body, "memory.write")
     messages = [Message(**message.model_dump()) for message in body.messages]
     ids = await services.memory.channels.post(
         principal.microdao_id,
         body.agent_id,
         channel_id,
         messages,
-        scope_ref(principal, body),
+        await scope_ref(services, principal, body),
         by_admin=body.for_all,
     )
     return PostedView(ids=ids)

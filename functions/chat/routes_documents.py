@@ -11,6 +11,7 @@ from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.memory_bodies import ForAll, ScopeBody, Source, acting, scope_ref
 from functions.chat.schemas import ERRORS, Accepted, View
+from shared.bootstrap import Services
 from shared.errors import InvalidRequest
 from shared.memory.documents.documents import NewDocument
 from shared.memory.model import ScopeKind
@@ -70,7 +71,7 @@ class DocumentPage(View):
 @router.post("", status_code=201, summary="Add a document")
 async def add_document(body: DocumentBody, services: ServicesDep, principal: PrincipalDep) -> DocumentView:
     """Plain text, Markdown, HTML or PDF: cut into chunks by its structure, each a long-term memory."""
-    principal = acting(principal, body, "memory.write")
+    principal = await acting(services, principal, body, "memory.write")
     return _view(
         await services.memory.documents.add(
             NewDocument(
@@ -80,7 +81,7 @@ async def add_document(body: DocumentBody, services: ServicesDep, principal: Pri
                 media_type=body.content_type,
                 title=body.title,
                 source=body.source,
-                scope=scope_ref(principal, body),
+                scope=await scope_ref(services, principal, body),
                 by_admin=body.for_all,
                 importance=body.importance,
                 occurred_at=body.occurred_at,
@@ -101,7 +102,7 @@ async def list_documents(
     limit: PageLimit = 100,
 ) -> DocumentPage:
     """Those that the agent may read."""
-    principal = _reader(principal, microdao_id, agent_id)
+    principal = await _reader(services, principal, microdao_id, agent_id)
     rows = await services.memory.documents.list_page(principal.microdao_id, agent_id, after or "", limit)
     return DocumentPage(documents=[_view(row) for row in rows], next=rows[-1]["id"] if len(rows) == limit else None)
 
@@ -115,7 +116,7 @@ async def get_document(
     microdao_id: TenantQuery = None,
 ) -> DocumentView:
     """With how much of it is found by meaning. Its chunks: the agent's items with this ``document_id``."""
-    principal = _reader(principal, microdao_id, agent_id)
+    principal = await _reader(services, principal, microdao_id, agent_id)
     return _view(await services.memory.documents.get(principal.microdao_id, agent_id, document_id))
 
 
@@ -130,14 +131,14 @@ async def delete_document(
 ) -> Accepted:
     """With all its chunks, their postings and embeddings."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
+    await permit(services, principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
     await services.memory.documents.delete(principal.microdao_id, agent_id, document_id, by_admin=scope is not None)
     return Accepted()
 
 
-def _reader(principal: Principal, microdao_id: str | None, agent_id: str) -> Principal:
+async def _reader(services: Services, principal: Principal, microdao_id: str | None, agent_id: str) -> Principal:
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read", "Agent", agent_id)
+    await permit(services, principal, "memory.read", "Agent", agent_id)
     return principal
 
 

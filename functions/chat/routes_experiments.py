@@ -99,7 +99,7 @@ class ExperimentResults(View):
 @router.post("", status_code=201, summary="Create an experiment")
 async def create_experiment(body: ExperimentBody, services: ServicesDep, principal: PrincipalDep) -> ExperimentView:
     """409 when the name is taken, or the target has an active experiment."""
-    principal = _administrator(principal, body.microdao_id)
+    principal = await _administrator(services, principal, body.microdao_id)
     _check_models(services, body)
     await services.experiments.create(principal.microdao_id, _experiment(body.name, body))
     return await _view(services, principal, body.name)
@@ -114,7 +114,7 @@ async def list_experiments(
     limit: PageLimit = 100,
 ) -> ExperimentPage:
     """By name."""
-    principal = _administrator(principal, microdao_id)
+    principal = await _administrator(services, principal, microdao_id)
     rows = await services.experiments.list(principal.microdao_id, after or "", limit)
     views = [ExperimentView.model_validate(row) for row in rows]
     return ExperimentPage(experiments=views, next=views[-1].name if len(views) == limit else None)
@@ -125,7 +125,7 @@ async def get_experiment(
     name: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> ExperimentView:
     """Its definition."""
-    return await _view(services, _administrator(principal, microdao_id), name)
+    return await _view(services, await _administrator(services, principal, microdao_id), name)
 
 
 @router.put("/{name}", summary="Change an experiment")
@@ -133,7 +133,7 @@ async def put_experiment(
     name: str, body: DefinitionBody, services: ServicesDep, principal: PrincipalDep
 ) -> ExperimentView:
     """The whole definition. With other weights some sessions move to another variant."""
-    principal = _administrator(principal, body.microdao_id)
+    principal = await _administrator(services, principal, body.microdao_id)
     _check_models(services, body)
     await services.experiments.replace(principal.microdao_id, _experiment(name, body))
     return await _view(services, principal, name)
@@ -144,7 +144,7 @@ async def delete_experiment(
     name: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> Accepted:
     """What its calls cost stays in the ledger."""
-    principal = _administrator(principal, microdao_id)
+    principal = await _administrator(services, principal, microdao_id)
     await services.experiments.delete(principal.microdao_id, name)
     return Accepted()
 
@@ -154,14 +154,14 @@ async def get_results(
     name: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> ExperimentResults:
     """Every call that the experiment changed since it has this name."""
-    principal = _administrator(principal, microdao_id)
+    principal = await _administrator(services, principal, microdao_id)
     rows = await services.experiments.results(principal.microdao_id, name)
     return ExperimentResults(name=name, variants=[VariantFigures.model_validate(row) for row in rows])
 
 
-def _administrator(principal: Principal, microdao_id: str | None) -> Principal:
+async def _administrator(services: Services, principal: Principal, microdao_id: str | None) -> Principal:
     principal = within(principal, microdao_id)
-    permit(principal, "experiment.write")
+    await permit(services, principal, "experiment.write")
     return principal
 
 

@@ -41,8 +41,8 @@ async def readyz(services: ServicesDep, response: Response) -> ReadinessView:
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
-async def metrics(request: Request, principal: PrincipalDep) -> Response:
+async def metrics(request: Request, services: ServicesDep, principal: PrincipalDep) -> Response:
     """Text format; takes an operator's key: the figures are of every tenant."""
-    permit(principal, "metrics.read")
+    await permit(services, principal, "metrics.read")
     registry: Metrics = request.app.state.metrics
     return Response(registry.render(), media_type="text/plain; version=0.0.4")

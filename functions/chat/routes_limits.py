@@ -9,6 +9,7 @@ from pydantic import Field
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.schemas import ERRORS, Body, View
+from shared.bootstrap import Services
 from shared.errors import InvalidRequest, NotFound
 from shared.llm.money.limits import PLATFORM, Listing, Period, ScopeKey, ScopeKind
 from shared.policy.principal import Principal
@@ -89,7 +90,7 @@ class BudgetPage(View):
 @router.put("/limits", summary="Set a rate limit")
 async def put_limit(body: LimitBody, services: ServicesDep, principal: PrincipalDep) -> LimitView:
     """It holds from the next call on. The platform's are for operators."""
-    key = _writable(principal, body)
+    key = await _writable(services, principal, body)
     await services.limits.set_limit(key, body.requests_per_minute, body.tokens_per_minute)
     return LimitView.model_validate(_shown({**body.model_dump(), "microdao_id": key.microdao_id, "id": key.id}))
 
@@ -103,7 +104,7 @@ async def list_limits(
     limit: PageLimit = 100,
 ) -> LimitPage:
     """Those of one microDAO; an operator sees the platform's, too."""
-    rows = await services.limits.list_limits(_listing(principal, microdao_id, after, limit))
+    rows = await services.limits.list_limits(await _listing(services, principal, microdao_id, after, limit))
     views = [LimitView.model_validate(_shown(row)) for row in rows]
     return LimitPage(limits=views, next=rows[-1]["cursor"] if len(rows) == limit else None)
 
@@ -111,7 +112,7 @@ async def list_limits(
 @router.put("/budgets", summary="Set a budget")
 async def put_budget(body: BudgetBody, services: ServicesDep, principal: PrincipalDep) -> BudgetSetting:
     """It holds from the next call on, and counts what the running period has spent already."""
-    key = _writable(principal, body)
+    key = await _writable(services, principal, body)
     await services.limits.set_budget(key, body.period, body.limit_microusd)
     return BudgetSetting.model_validate(_shown({**body.model_dump(), "microdao_id": key.microdao_id, "id": key.id}))
 
@@ -125,17 +126,17 @@ async def list_budgets(
     limit: PageLimit = 100,
 ) -> BudgetPage:
     """With what is spent and reserved. Those of one microDAO; an operator sees the platform's, too."""
-    rows = await services.limits.list_budgets(_listing(principal, microdao_id, after, limit))
+    rows = await services.limits.list_budgets(await _listing(services, principal, microdao_id, after, limit))
     views = [BudgetView.model_validate(_shown(row)) for row in rows]
     return BudgetPage(budgets=views, next=rows[-1]["cursor"] if len(rows) == limit else None)
 
 
-def _writable(principal: Principal, body: ScopeBody) -> ScopeKey:
+async def _writable(services: Services, principal: Principal, body: ScopeBody) -> ScopeKey:
     if body.scope == "platform":
-        permit(principal, "platform.write")
+        await permit(services, principal, "platform.write")
         return ScopeKey(microdao_id=PLATFORM, scope="platform", id=PLATFORM)
     principal = within(principal, body.microdao_id or (body.id if body.scope == "microdao" else None))
-    permit(principal, "limit.write")
+    await permit(services, principal, "limit.write")
     if body.scope == "microdao":
         if body.id not in (None, principal.microdao_id):
             raise NotFound(f"no microDAO {body.id!r} in {principal.microdao_id}", param="id")
@@ -145,9 +146,11 @@ def _writable(principal: Principal, body: ScopeBody) -> ScopeKey:
     return ScopeKey(microdao_id=principal.microdao_id, scope=body.scope, id=body.id)
 
 
-def _listing(principal: Principal, microdao_id: str | None, after: str | None, limit: int) -> Listing:
+async def _listing(
+    services: Services, principal: Principal, microdao_id: str | None, after: str | None, limit: int
+) -> Listing:
     principal = within(principal, microdao_id)
-    permit(principal, "limit.read")
+    await permit(services, principal, "limit.read")
     return Listing(
         microdao_id=principal.microdao_id, with_platform=principal.is_operator, after=after or "", limit=limit
     )

@@ -95,7 +95,7 @@ class ProxyRequest(ChatRequest):
 @router.get("/models", summary="Logical models and their routes")
 async def list_logical_models(services: ServicesDep, principal: PrincipalDep) -> LogicalModels:
     """Only what can answer now."""
-    permit(principal, "model.list")
+    await permit(services, principal, "model.list")
     return LogicalModels(
         models=[
             LogicalModelView(
@@ -128,7 +128,7 @@ async def call_model(
     """As ``POST /v1/chat/completions`` does for a logical model, on behalf of an agent."""
     metadata = body.metadata or ChatMetadata()
     principal = within(principal, body.microdao_id or metadata.microdao_id)
-    permit(principal, "llm.invoke", "Model", body.model)
+    await permit(services, principal, "llm.invoke", "Model", body.model)
     agent_id = body.agent_id or metadata.agent_id
     if agent_id is not None:
         await services.tenants.check_agent(principal.microdao_id, agent_id)
@@ -158,7 +158,7 @@ async def get_usage(
 ) -> Any:
     """Calls that the usage meter has seen. As CSV, one line per group, or the total without groups."""
     principal = within(principal, microdao_id)
-    permit(principal, "usage.read")
+    await permit(services, principal, "usage.read")
     since, until = parse_period(period)
     keys = _group_keys(group_by)
     chosen = UsageFilter(agent_id=agent_id, model=model, flow_id=flow_id, since=since, until=until, group_by=keys)

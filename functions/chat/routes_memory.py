@@ -209,10 +209,10 @@ class StatsView(View):
 @router.post("/store", status_code=201, summary="Remember something")
 async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep) -> StoredView:
     """Kept at once; embedded in the background. A long text of long-term memory becomes a document of chunks."""
-    principal = acting(principal, body, "memory.write")
+    principal = await acting(services, principal, body, "memory.write")
     if body.memory_type == "long_term" and len(body.content.text or "") > _CHUNKED_CHARACTERS:
         document = await services.memory.documents.add(
-            _document(body, principal.microdao_id, scope_ref(principal, body))
+            _document(body, principal.microdao_id, await scope_ref(services, principal, body))
         )
         return StoredView(id=document["id"], state="pending" if document["pending"] else "ready")
     stored = await services.memory.store(
@@ -221,7 +221,7 @@ async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep)
             agent_id=body.agent_id,
             tier=body.memory_type,
             content=body.content.model_dump(exclude_none=True),
-            scope=scope_ref(principal, body),
+            scope=await scope_ref(services, principal, body),
             by_admin=body.for_all,
             importance=body.importance,
             channel_id=body.channel_id,
@@ -237,7 +237,7 @@ async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep)
 @router.post("/query", summary="Find memories by meaning and words")
 async def query(body: QueryBody, services: ServicesDep, principal: PrincipalDep) -> QueryView:
     """What the agent may read, best first: its own memory, its teams', its microDAO's and what is shared with it."""
-    principal = acting(principal, body)
+    principal = await acting(services, principal, body)
     found = await services.memory.query(
         MemoryQuery(
             microdao_id=principal.microdao_id,
@@ -256,7 +256,7 @@ async def query(body: QueryBody, services: ServicesDep, principal: PrincipalDep)
 @router.post("/recent", summary="Read the newest messages of a channel or session")
 async def recent(body: RecentBody, services: ServicesDep, principal: PrincipalDep) -> RecentView:
     """Short-term memory: by time, within a budget of tokens."""
-    principal = acting(principal, body)
+    principal = await acting(services, principal, body)
     filters = Filters(tiers=tuple(body.memory_types), channel_id=body.channel_id, session_id=body.session_id)
     rows = await services.memory.channels.recent(
         principal.microdao_id, body.agent_id, filters, max_tokens=body.max_tokens, limit=body.limit
@@ -275,7 +275,7 @@ async def stats(
 ) -> StatsView:
     """Items by tier, what waits for the indexer, what failed."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read", "Agent", agent_id)
+    await permit(services, principal, "memory.read", "Agent", agent_id)
     figures = await services.memory.stats(principal.microdao_id, agent_id)
     return StatsView.model_validate({"agent_id": agent_id, **asdict(figures)})
 
@@ -296,7 +296,7 @@ async def list_items(
 ) -> ItemPage:
     """What the agent may read, newest first."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read", "Agent", agent_id)
+    await permit(services, principal, "memory.read", "Agent", agent_id)
     filters = Filters(
         tiers=(memory_type,) if memory_type else (),
         scopes=(scope,) if scope else (),
@@ -328,7 +328,7 @@ async def forget(
 ) -> Accepted:
     """Really deleted, with its postings and embeddings, and with a summary that was made of it."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
+    await permit(services, principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
     await services.memory.forget(principal.microdao_id, agent_id, item_id, by_admin=scope is not None)
     return Accepted()
 
@@ -336,7 +336,7 @@ async def forget(
 @router.post("/forget", summary="Forget memories by filter")
 async def forget_matching(body: ForgetBody, services: ServicesDep, principal: PrincipalDep) -> ForgottenView:
     """Deletes all of the agent's own memories that match."""
-    principal = acting(principal, body, "memory.write")
+    principal = await acting(services, principal, body, "memory.write")
     filters = _filters(body.filters, body.memory_types, ())
     return ForgottenView(forgotten=await services.memory.forget_matching(principal.microdao_id, body.agent_id, filters))
 

@@ -94,7 +94,7 @@ async def create_embeddings(
     principal = within(principal, metadata.microdao_id)
     if not services.gateway.knows(request.model, "embedding"):
         raise _unknown(request.model)
-    permit(principal, "llm.invoke", "Model", request.model)
+    await permit(services, principal, "llm.invoke", "Model", request.model)
     caller = Caller(microdao_id=principal.microdao_id, key_id=principal.key_id, agent_id=metadata.agent_id)
     report = CallReport()
     body = await services.gateway.embed(request, caller, hints=hints, report=report)
@@ -117,7 +117,7 @@ async def get_model(model_id: str, services: ServicesDep, principal: PrincipalDe
 
 
 async def _models(services: Services, principal: Principal) -> list[ModelView]:
-    permit(principal, "model.list")
+    await permit(services, principal, "model.list")
     logical = [ModelView(id=model.id, created=0, owned_by="daarion") for model in services.gateway.models()]
     taken = {model.id for model in logical}
     blueprints = await services.agents.blueprints(principal.microdao_id)
@@ -134,7 +134,7 @@ async def _answer_by_model(
 ) -> Response:
     if not services.gateway.knows(request.model):
         raise _unknown(request.model)
-    permit(principal, "llm.invoke", "Model", request.model)
+    await permit(services, principal, "llm.invoke", "Model", request.model)
     metadata = request.metadata or ChatMetadata()
     caller = Caller(microdao_id=principal.microdao_id, key_id=principal.key_id, agent_id=metadata.agent_id)
     return await answer_by_model(services, request, caller, hints)

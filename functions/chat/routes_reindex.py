@@ -41,7 +41,7 @@ class ReindexView(View):
 @router.post("", status_code=202, summary="Embed all memory anew")
 async def start_reindex(body: ReindexBody, services: ServicesDep, principal: PrincipalDep) -> ReindexView:
     """With another model, or with the same one again. Searches use the old vectors until the new ones are complete."""
-    permit(principal, "platform.write")
+    await permit(services, principal, "platform.write")
     progress = await services.memory.reindexing.start(body.model)
     return ReindexView.model_validate(progress, from_attributes=True)
 
@@ -49,12 +49,12 @@ async def start_reindex(body: ReindexBody, services: ServicesDep, principal: Pri
 @router.get("", summary="See how far the reindexing is")
 async def show_reindex(services: ServicesDep, principal: PrincipalDep) -> ReindexView:
     """Of the run that goes on, or else the last one; 404 before the first."""
-    permit(principal, "platform.write")
+    await permit(services, principal, "platform.write")
     return ReindexView.model_validate(await services.memory.reindexing.progress(), from_attributes=True)
 
 
 @router.delete("", summary="Cancel the reindexing")
 async def cancel_reindex(services: ServicesDep, principal: PrincipalDep) -> ReindexView:
     """Searches go on with the old vectors; the new ones are dropped some minutes later."""
-    permit(principal, "platform.write")
+    await permit(services, principal, "platform.write")
     return ReindexView.model_validate(await services.memory.reindexing.cancel(), from_attributes=True)

@@ -11,6 +11,7 @@ from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.memory_bodies import Identifier
 from functions.chat.schemas import ERRORS, Body, View
+from shared.bootstrap import Services
 from shared.memory.retention.retention import Report
 from shared.policy.principal import Principal
 
@@ -121,7 +122,7 @@ async def get_policy(
     services: ServicesDep, principal: PrincipalDep, agent_id: AgentQuery = None, microdao_id: TenantQuery = None
 ) -> PolicyView:
     """The microDAO's policy, or an agent's."""
-    principal = _permitted(principal, microdao_id, "retention.read")
+    principal = await _permitted(services, principal, microdao_id, "retention.read")
     return await _policy_view(services, principal, agent_id)
 
 
@@ -134,7 +135,7 @@ async def put_policy(
     microdao_id: TenantQuery = None,
 ) -> PolicyView:
     """In place of all that was said before for the microDAO, or for the agent. It holds from the next run on."""
-    principal = _permitted(principal, microdao_id, "retention.write")
+    principal = await _permitted(services, principal, microdao_id, "retention.write")
     settings = body.model_dump(exclude_unset=True)
     await services.memory.retention.set_policy(principal.microdao_id, agent_id, settings)
     return await _policy_view(services, principal, agent_id)
@@ -143,7 +144,7 @@ async def put_policy(
 @router.post("/prune", summary="Prune and consolidate now")
 async def prune(body: PruneBody, services: ServicesDep, principal: PrincipalDep) -> PruneView:
     """What the schedule does each hour. Memories of importance 1 stay; a document goes whole or not at all."""
-    principal = _permitted(principal, body.microdao_id, "retention.write")
+    principal = await _permitted(services, principal, body.microdao_id, "retention.write")
     report = await services.memory.retention.run(
         principal.microdao_id, body.agent_id, dry_run=body.dry_run, within_s=_PRUNE_FOR_S
     )
@@ -160,7 +161,7 @@ async def list_prunings(
     limit: PageLimit = 100,
 ) -> PruningPage:
     """Of the last 90 days, with the ids of all that went by age, size, lack of use or its own expiry."""
-    principal = _permitted(principal, microdao_id, "retention.read")
+    principal = await _permitted(services, principal, microdao_id, "retention.read")
     rows = await services.memory.retention.prunings(principal.microdao_id, agent_id, after, limit)
     views = [
         PruningView.model_validate({**row, "scope": {"kind": row["scope_kind"], "name": row["scope_name"]}})
@@ -169,9 +170,9 @@ async def list_prunings(
     return PruningPage(prunings=views, next=rows[-1]["id"] if len(rows) == limit else None)
 
 
-def _permitted(principal: Principal, microdao_id: str | None, action: str) -> Principal:
+async def _permitted(services: Services, principal: Principal, microdao_id: str | None, action: str) -> Principal:
     principal = within(principal, microdao_id)
-    permit(principal, action)
+    await permit(services, principal, action)
     return principal
 
 

@@ -61,7 +61,7 @@ async def start_flow(
 ) -> FlowView:
     """Refused before it starts when a step names an unknown type, tool or model."""
     principal = within(principal, body.context.team_id or body.context.microdao_id)
-    permit(principal, "flow.run")
+    await permit(services, principal, "flow.run")
     view = await services.flows.start(principal, body)
     if wait:
         view = await services.flows.wait(principal.microdao_id, view["flow_id"], wait)
@@ -74,7 +74,7 @@ async def list_flows(
     services: ServicesDep, principal: PrincipalDep, before: Cursor = None, limit: PageLimit = 50
 ) -> FlowPage:
     """Newest first."""
-    permit(principal, "flow.read")
+    await permit(services, principal, "flow.read")
     flows = [FlowView.model_validate(one) for one in await services.flows.list(principal.microdao_id, before, limit)]
     return FlowPage(flows=flows, next=flows[-1].flow_id if len(flows) == limit else None)
 
@@ -82,5 +82,5 @@ async def list_flows(
 @router.get("/{flow_id}", summary="One flow")
 async def get_flow(flow_id: str, services: ServicesDep, principal: PrincipalDep) -> FlowView:
     """Its state, steps, timings and costs."""
-    permit(principal, "flow.read", "Flow", flow_id)
+    await permit(services, principal, "flow.read", "Flow", flow_id)
     return FlowView.model_validate(await services.flows.get(principal.microdao_id, flow_id))

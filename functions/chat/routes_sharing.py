@@ -121,7 +121,7 @@ async def list_scopes(
 ) -> ReachPage:
     """As the database enforces it at this moment."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read", "Agent", agent_id)
+    await permit(services, principal, "memory.read", "Agent", agent_id)
     found = await services.memory.sharing.reach(principal.microdao_id, agent_id, after or "", limit)
     last = f"{found[-1].scope.kind} {found[-1].scope.name}" if len(found) == limit else None
     return ReachPage(scopes=[_reach_view(one) for one in found], next=last)
@@ -137,7 +137,7 @@ async def list_teams(
 ) -> TeamPage:
     """Of one microDAO, by id."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read")
+    await permit(services, principal, "memory.read")
     rows = await services.memory.sharing.list_teams(principal.microdao_id, after or "", limit)
     views = [TeamView.model_validate(row) for row in rows]
     return TeamPage(teams=views, next=views[-1].team_id if len(views) == limit else None)
@@ -147,7 +147,7 @@ async def list_teams(
 async def put_team(team_id: TeamId, body: TeamBody, services: ServicesDep, principal: PrincipalDep) -> TeamView:
     """A new team has a memory of its own and no members."""
     principal = within(principal, body.microdao_id)
-    permit(principal, "memory.share", "Team", team_id)
+    await permit(services, principal, "memory.share", "Team", team_id)
     return TeamView.model_validate(await services.memory.sharing.put_team(principal.microdao_id, team_id, body.name))
 
 
@@ -157,7 +157,7 @@ async def get_team(
 ) -> TeamView:
     """With how many agents belong to it."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read", "Team", team_id)
+    await permit(services, principal, "memory.read", "Team", team_id)
     return TeamView.model_validate(await services.memory.sharing.get_team(principal.microdao_id, team_id))
 
 
@@ -171,7 +171,7 @@ async def delete_team(
 ) -> Accepted:
     """409 while it remembers anything; with ``force`` its memory is deleted with it, for good."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.share", "Team", team_id)
+    await permit(services, principal, "memory.share", "Team", team_id)
     await services.memory.sharing.delete_team(principal.microdao_id, team_id, force=force)
     return Accepted()
 
@@ -187,7 +187,7 @@ async def list_members(
 ) -> MemberPage:
     """By id."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read", "Team", team_id)
+    await permit(services, principal, "memory.read", "Team", team_id)
     members = await services.memory.sharing.list_members(principal.microdao_id, team_id, after or "", limit)
     return MemberPage(members=members, next=members[-1] if len(members) == limit else None)
 
@@ -198,7 +198,7 @@ async def add_member(
 ) -> Accepted:
     """It reads and writes the team's memory from now on."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.share", "Team", team_id)
+    await permit(services, principal, "memory.share", "Team", team_id)
     await services.memory.sharing.add_member(principal.microdao_id, team_id, agent_id)
     return Accepted()
 
@@ -209,7 +209,7 @@ async def remove_member(
 ) -> Accepted:
     """At once. What it told the team stays the team's."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.share", "Team", team_id)
+    await permit(services, principal, "memory.share", "Team", team_id)
     await services.memory.sharing.remove_member(principal.microdao_id, team_id, agent_id)
     return Accepted()
 
@@ -218,7 +218,7 @@ async def remove_member(
 async def put_grant(body: GrantBody, services: ServicesDep, principal: PrincipalDep) -> GrantView:
     """With another agent or a team of the same microDAO. Sharing again changes the access and keeps the grant's id."""
     principal = within(principal, body.microdao_id)
-    permit(principal, "memory.share", body.scope.kind.title(), body.scope.name)
+    await permit(services, principal, "memory.share", body.scope.kind.title(), body.scope.name)
     row = await services.memory.sharing.share(
         principal.microdao_id, _party(body.scope), _party(body.grantee), body.access
     )
@@ -238,7 +238,7 @@ async def list_grants(
 ) -> GrantPage:
     """All of a microDAO's, or one agent's or team's: what is shared ``by`` it, ``with`` it (or its teams), or both."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read")
+    await permit(services, principal, "memory.read")
     rows = await services.memory.sharing.list_grants(
         principal.microdao_id, _asked_party(agent_id, team_id), shared, after or "", limit
     )
@@ -251,7 +251,7 @@ async def revoke_grant(
 ) -> Accepted:
     """At once."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.share", "Grant", grant_id)
+    await permit(services, principal, "memory.share", "Grant", grant_id)
     await services.memory.sharing.revoke(principal.microdao_id, grant_id)
     return Accepted()
 

@@ -79,7 +79,7 @@ class RestoredView(View):
 @router.post("", status_code=201, summary="Save an agent's memory")
 async def save(body: SaveBody, services: ServicesDep, principal: PrincipalDep) -> SnapshotView:
     """All of the agent's own memory as it is at one moment."""
-    principal = acting(principal, body, "memory.write")
+    principal = await acting(services, principal, body, "memory.write")
     return _view(await services.memory.snapshots.save(principal.microdao_id, body.agent_id, body.name))
 
 
@@ -94,7 +94,7 @@ async def list_snapshots(
 ) -> SnapshotPage:
     """An agent's."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.read", "Agent", agent_id)
+    await permit(services, principal, "memory.read", "Agent", agent_id)
     rows = await services.memory.snapshots.list_page(principal.microdao_id, agent_id, after or "", limit)
     return SnapshotPage(snapshots=[_view(row) for row in rows], next=rows[-1]["id"] if len(rows) == limit else None)
 
@@ -114,7 +114,7 @@ async def import_file(
 ) -> RestoredView:
     """The body is the file as it was exported. All of it or nothing; the same file twice changes nothing more."""
     principal = within(principal, microdao_id)
-    permit(principal, "memory.write", "Agent", agent_id)
+    await permit(services, principal, "memory.write", "Agent", agent_id)
     if not is_raw(request.url.path, request.headers.get("content-type")):
         raise UnsupportedMediaType(f"Send the file itself, with content-type: {MEDIA_TYPE}.")
     data = await request.body()
@@ -184,10 +184,10 @@ async def restore(
     """``merge`` adds what is missing, ``replace`` forgets the rest. Into another agent only if it may read that
     memory, or by who may share it."""
     principal = within(principal, body.microdao_id)
-    by_admin = may(principal, "memory.share")
+    by_admin = await may(services, principal, "memory.share")
     reader = None if by_admin else body.agent_id
     snapshot = await _permitted(services, principal, snapshot_id, reader, "memory.read")
-    permit(principal, "memory.write", "Agent", body.agent_id or snapshot["agent_id"])
+    await permit(services, principal, "memory.write", "Agent", body.agent_id or snapshot["agent_id"])
     restored = await services.memory.snapshots.restore(
         principal.microdao_id, snapshot_id, body.agent_id, body.mode, by_admin=by_admin
     )
@@ -199,9 +199,9 @@ async def _permitted(
 ) -> Row:
     """The snapshot, if the caller may do this to the memory of the agent whose it is. Raises NotFound, Unauthorized."""
     if agent_id is not None:
-        permit(principal, action, "Agent", agent_id)
+        await permit(services, principal, action, "Agent", agent_id)
     snapshot = await services.memory.snapshots.get(principal.microdao_id, snapshot_id, agent_id)
-    permit(principal, action, "Agent", snapshot["agent_id"])
+    await permit(services, principal, action, "Agent", snapshot["agent_id"])
     return snapshot
 
 

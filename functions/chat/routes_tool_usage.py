@@ -80,7 +80,7 @@ async def analytics(
 ) -> UsageView:
     """Runs, failures by code, times, cost; and the tools that nobody used."""
     principal = within(principal, microdao_id)
-    permit(principal, "usage.read")
+    await permit(services, principal, "usage.read")
     since, until = parse_period(period)
     keys: Any = [key for key in group_by.split(",") if key]
     question = UsageQuestion(since=since, until=until, agent_id=agent_id, tool=tool, group_by=keys)
@@ -93,7 +93,7 @@ async def get_tool(
     name_or_id: str, services: ServicesDep, principal: PrincipalDep, agent_id: AgentQuery = None
 ) -> ToolDetailView:
     """By id, name or alias, at its active version. To an agent a tool it may not use does not exist."""
-    permit(principal, "tool.list")
+    await permit(services, principal, "tool.list")
     acting = acting_agent(principal, agent_id)
     if acting is None:
         tool = await services.toolbox.find(principal.microdao_id, name_or_id)

@@ -132,7 +132,7 @@ async def list_tools(
     limit: PageLimit = 100,
 ) -> ToolPage:
     """Tools of the caller's microDAO, by name. An agent's key sees what ``agent_id`` may use and nothing else."""
-    permit(principal, "tool.list")
+    await permit(services, principal, "tool.list")
     acting = acting_agent(principal, agent_id)
     if acting is None:
         tools = await services.toolbox.list_all(principal.microdao_id, after or "", limit)
@@ -194,7 +194,7 @@ async def list_executions(
     limit: PageLimit = 50,
 ) -> ExecutionPage:
     """Newest first."""
-    permit(principal, "tool.list")
+    await permit(services, principal, "tool.list")
     rows = await services.toolbox.executions(
         principal.microdao_id, agent_id=agent_id, tool=tool, status=status, before=before, limit=limit
     )
@@ -205,7 +205,7 @@ async def list_executions(
 @router.get("/tools/agents/{agent_id}/permissions", summary="What an agent may run")
 async def get_permissions(agent_id: str, services: ServicesDep, principal: PrincipalDep) -> PermissionsView:
     """Every tool with the reason for its grant or denial."""
-    permit(principal, "tool.list")
+    await permit(services, principal, "tool.list")
     return await _permissions(services, principal, agent_id)
 
 
@@ -214,7 +214,7 @@ async def put_permissions(
     agent_id: str, body: PermissionsBody, services: ServicesDep, principal: PrincipalDep
 ) -> PermissionsView:
     """Takes effect with the next call."""
-    permit(principal, "grant.write", "Agent", agent_id)
+    await permit(services, principal, "grant.write", "Agent", agent_id)
     await services.toolbox.set_grants(principal.microdao_id, agent_id, body.grant, body.revoke)
     return await _permissions(services, principal, agent_id)
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from functions.chat.bodies import JsonRoute
-from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
+from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep
 from functions.chat.schemas import ERRORS, Accepted, Body, View
 from functions.chat.tool_bodies import (
     AdminToolView,
@@ -25,8 +25,8 @@ from functions.chat.tool_bodies import (
     TimeoutMs,
     ToolName,
     VersionView,
+    administrator,
 )
-from shared.policy.principal import Principal
 from shared.tools.catalogue.catalogue import Changes, NewTool
 from shared.tools.catalogue.definition import DEFINITION_FIELDS
 
@@ -106,7 +106,7 @@ class VersionPage(View):
 @router.post("", status_code=201, summary="Create a tool")
 async def create_tool(body: NewToolBody, services: ServicesDep, principal: PrincipalDep) -> AdminToolView:
     """Live at once, for the agents in ``grant_to``. 409 when a tool of that name exists."""
-    principal = _administrator(principal, body.microdao_id)
+    principal = await administrator(services, principal, body.microdao_id)
     new = NewTool(
         name=body.name,
         definition=body.definition(),
@@ -130,7 +130,7 @@ async def list_tools(
     limit: PageLimit = 100,
 ) -> AdminToolPage:
     """By name, active or not."""
-    principal = _administrator(principal, microdao_id)
+    principal = await administrator(services, principal, microdao_id)
     wanted = {"tag": tag, "executor": executor, "active": active}
     rows = await services.catalogue.list_page(principal.microdao_id, wanted, after or "", limit)
     views = [AdminToolView.model_validate(row) for row in rows]
@@ -142,14 +142,14 @@ async def get_tool(
     tool_id: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> AdminToolView:
     """At its active version."""
-    principal = _administrator(principal, microdao_id)
+    principal = await administrator(services, principal, microdao_id)
     return AdminToolView.model_validate(await services.catalogue.get(principal.microdao_id, tool_id))
 
 
 @router.patch("/{tool_id}", summary="Change a tool")
 async def change_tool(tool_id: str, body: ChangesBody, services: ServicesDep, principal: PrincipalDep) -> AdminToolView:
     """A change of its definition is a new version; the old ones stay as they are."""
-    principal = _administrator(principal, body.microdao_id)
+    principal = await administrator(services, principal, body.microdao_id)
     return AdminToolView.model_validate(await services.catalogue.change(principal, tool_id, body.changes()))
 
 
@@ -158,7 +158,7 @@ async def delete_tool(
     tool_id: str, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> Accepted:
     """Its grants go, its name is free; its versions and runs stay in the audit log."""
-    principal = _administrator(principal, microdao_id)
+    principal = await administrator(services, principal, microdao_id)
     await services.catalogue.delete(principal.microdao_id, tool_id)
     return Accepted()
 
@@ -173,7 +173,7 @@ async def list_versions(
     limit: PageLimit = 50,
 ) -> VersionPage:
     """Newest first."""
-    principal = _administrator(principal, microdao_id)
+    principal = await administrator(services, principal, microdao_id)
     rows = await services.catalogue.versions(principal.microdao_id, tool_id, before, limit)
     views = [VersionView.model_validate(row) for row in rows]
     return VersionPage(versions=views, next=views[-1].version if len(views) == limit else None)
@@ -188,7 +188,7 @@ async def get_version(
     microdao_id: TenantQuery = None,
 ) -> VersionView:
     """As it was made."""
-    principal = _administrator(principal, microdao_id)
+    principal = await administrator(services, principal, microdao_id)
     return VersionView.model_validate(await services.catalogue.version(principal.microdao_id, tool_id, version))
 
 
@@ -201,7 +201,7 @@ async def activate_tool(
     microdao_id: TenantQuery = None,
 ) -> AdminToolView:
     """Name the version that you looked at: another may have come since."""
-    principal = _administrator(principal, microdao_id)
+    principal = await administrator(services, principal, microdao_id)
     version = body.version if body else None
     return AdminToolView.model_validate(await services.catalogue.activate(principal.microdao_id, tool_id, version))
 
@@ -215,12 +215,6 @@ async def deactivate_tool(
     microdao_id: TenantQuery = None,
 ) -> AdminToolView:
     """No agent sees or runs it until it is activated."""
-    principal = _administrator(principal, microdao_id)
+    principal = await administrator(services, principal, microdao_id)
     reason = body.reason if body else None
     return AdminToolView.model_validate(await services.catalogue.deactivate(principal.microdao_id, tool_id, reason))
-
-
-def _administrator(principal: Principal, microdao_id: str | None) -> Principal:
-    principal = within(principal, microdao_id)
-    permit(principal, "tool.write")
-    return principal

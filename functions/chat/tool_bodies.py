@@ -5,7 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from functions.chat.dependencies import permit, within
 from functions.chat.schemas import Body, View
+from shared.bootstrap import Services
+from shared.policy.principal import Principal
 from shared.tools.catalogue.definition import DEFINITION_FIELDS, Definition
 
 Risk = Literal["A", "B", "C", "D"]
@@ -77,3 +80,10 @@ class AdminToolView(VersionView):
     disabled_reason: str | None
     import_id: str | None
     created_at: datetime
+
+
+async def administrator(services: Services, principal: Principal, microdao_id: str | None) -> Principal:
+    """The caller inside the microDAO that the request names, if it may change tools there. Raises Unauthorized."""
+    principal = within(principal, microdao_id)
+    await permit(services, principal, "tool.write")
+    return principal

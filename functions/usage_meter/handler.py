@@ -37,6 +37,7 @@ async def on_direct(services: Services, payload: Payload) -> Payload:
     await services.meter.sweep()
     await services.response_cache.sweep()
     await services.idempotency.sweep()
+    await services.policy.denials.sweep()
     return {"requeued": await services.outbox.sweep(QUEUE, older_than_s=age_s)}
 
 

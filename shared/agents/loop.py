@@ -24,7 +24,7 @@ from shared.wire.chat import ChatRequest, ToolSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopInput:
-    """What one turn works with."""
+    """What one turn works with. ``depth`` tools stand above it."""
 
     session: Session
     key_id: str
@@ -33,6 +33,8 @@ class LoopInput:
     tools: Sequence[Tool]
     client_tools: Sequence[ToolSpec]
     overrides: dict[str, Any]
+    depth: int = 0
+    confidential: bool = False
 
 
 class AgentLoop:
@@ -132,6 +134,8 @@ class AgentLoop:
             args=_arguments(call["function"]["arguments"]),
             requested_by=self._work.key_id,
             session_id=self._work.session.id,
+            depth=self._work.depth,
+            confidential=self._work.confidential,
         )
         return await self._toolbox.execute(agent_principal(agent.agent_id, agent.microdao_id), request)
 

@@ -16,9 +16,10 @@ from shared.llm.gateway import Gateway
 from shared.memory.memory import Memory
 from shared.memory.model import Filters, MemoryQuery, NewMemory, Recollection
 from shared.observability import Log, correlated
-from shared.policy.decision import Resource, authorize
+from shared.policy.decision import Resource
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal
-from shared.tools.model import Tool
+from shared.tools.model import Invocation, Tool
 from shared.tools.toolbox import Toolbox
 from shared.wire.chat import ChatMetadata, ChatRequest
 
@@ -40,6 +41,7 @@ class AgentRuntime:
         gateway: Gateway,
         memory: Memory,
         toolbox: Toolbox,
+        policy: Policy,
         *,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
@@ -47,6 +49,7 @@ class AgentRuntime:
         self._gateway = gateway
         self._memory = memory
         self._toolbox = toolbox
+        self._policy = policy
         self.sessions = Sessions(database)
         self._turns = Turns(self.sessions, heartbeat_s)
 
@@ -61,18 +64,20 @@ class AgentRuntime:
         messages = [message.model_dump(exclude_none=True) for message in request.messages]
         session_id = request.model if request.model.startswith(SESSION_PREFIX) else metadata.session_id
         if session_id:
-            authorize(principal, "agent.run", Resource("Session", session_id, principal.microdao_id))
+            await self._policy.authorize(principal, "agent.run", Resource("Session", session_id, principal.microdao_id))
             return await self.sessions.resume(principal.microdao_id, session_id, messages)
         agent = await self.sessions.resolve_agent(principal.microdao_id, request.model, metadata)
         if agent is None:
             return None
-        authorize(principal, "agent.run", Resource("Agent", agent.agent_id, agent.microdao_id))
+        await self._policy.authorize(principal, "agent.run", Resource("Agent", agent.agent_id, agent.microdao_id))
         return await self.sessions.open(agent, metadata.channel_id, messages)
 
     async def run(
-        self, principal: Principal, session: Session, request: ChatRequest
+        self, principal: Principal, session: Session, request: ChatRequest, *, invocation: Invocation | None = None
     ) -> AsyncGenerator[TurnEvent, None]:
         """Answer: text and tool runs as they come, the TurnResult last. Closing the iterator cancels the turn.
+
+        ``invocation`` is that of the tool which asks, if one does: what runs below it is as confidential.
 
         Raises IllegalState when the session was given up or taken over meanwhile; the answer is then not kept.
         """
@@ -81,7 +86,7 @@ class AgentRuntime:
         with correlated(session.id):
             async with self._turns.alive(session):
                 try:
-                    loop = await self._prepare(principal, session, request, result)
+                    loop = await self._prepare(principal, session, request, result, invocation)
                     async with aclosing(loop.run(result)) as events:
                         async for event in events:
                             yield event
@@ -128,7 +133,12 @@ class AgentRuntime:
         return created
 
     async def _prepare(
-        self, principal: Principal, session: Session, request: ChatRequest, result: TurnResult
+        self,
+        principal: Principal,
+        session: Session,
+        request: ChatRequest,
+        result: TurnResult,
+        invocation: Invocation | None,
     ) -> AgentLoop:
         channel_id = (request.metadata and request.metadata.channel_id) or session.channel_id
         found, said, tools = await asyncio.gather(
@@ -145,6 +155,8 @@ class AgentRuntime:
             tools=tools,
             client_tools=request.tools or [],
             overrides=overrides,
+            depth=invocation.depth + 1 if invocation else 0,
+            confidential=invocation is not None and invocation.confidential,
         )
         return AgentLoop(self._gateway, self._toolbox, self.sessions, work)
 

@@ -1,21 +1,35 @@
-"""The policy decision point: one pure function over Cedar policies. What is not permitted is denied."""
+"""The policy decision point: a pure function over Cedar policies. What is not permitted is denied.
+
+A microDAO's own policies are a second set, asked after the shipped one and only about its own resources and the actions
+in ``GOVERNED``. So whatever their text says, it changes nothing elsewhere: the code does not ask it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 from cedarpy import PolicySet, is_authorized
 
-from shared.errors import Unauthorized
-from shared.observability import Log
 from shared.policy.principal import Principal
-from shared.policy.roles import ACTION_GROUPS, ROLE_PARENTS
+from shared.policy.roles import ACTION_GROUPS, GOVERNED, GRANTABLE, ROLE_PARENTS
 from shared.settings import CONFIG_DIR
 
-_log = Log("policy")
-_MAX_LOGGED_CHARACTERS = 200
+Context = Mapping[str, Any]
+
+_CLOSED: Final[dict[str, Any]] = {"environment": ""}
+# What is not told of a tool is taken to be the worst.
+_CLOSED_TOOL: Final[dict[str, Any]] = {
+    "environment": "",
+    "granted": False,
+    "risk": "D",
+    "executor": "",
+    "confidential": True,
+    "environments": [],
+    "agent_id": "",
+    "tool": "",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,55 +50,131 @@ class Decision:
     policies: tuple[str, ...] = ()
 
 
-def decide(principal: Principal, action: str, resource: Resource, context: Mapping[str, Any] | None = None) -> Decision:
+class Verdict(NamedTuple):
+    """What one set of policies says: ``none`` when no policy applies, ``error`` when one cannot be evaluated."""
+
+    outcome: Literal["permit", "forbid", "none", "error"]
+    policies: tuple[str, ...] = ()
+
+
+class OwnPolicies:
+    """A microDAO's active policies, parsed; ``sources`` by name. One that cannot be parsed makes all of them an error.
+
+    Decisions made with them are kept here, so that they go when the policies do.
+    """
+
+    def __init__(self, microdao_id: str, version: int, sources: Mapping[str, str]) -> None:
+        self.microdao_id = microdao_id
+        self.version = version
+        self._names = tuple(f"own/{name}" for name in sources)
+        self._policies = _parse_own(sources)
+        self.count = len(sources)
+        self.kept: dict[Any, Decision] = {}
+
+    def verdict(self, principal: Principal, action: str, resource: Resource, facts: bytes) -> Verdict:
+        """What they say about a request of this microDAO."""
+        if self._policies is None:
+            return Verdict("error")
+        outcome, ids = _ask(self._policies, principal, action, resource, facts)
+        return Verdict(outcome, tuple(sorted(self._names[int(one.removeprefix("policy"))] for one in ids)))
+
+
+MAX_KEPT: Final = 2048
+
+
+def decide(
+    principal: Principal,
+    action: str,
+    resource: Resource,
+    context: Context | None = None,
+    own: OwnPolicies | None = None,
+) -> Decision:
     """Evaluate the policies. An action that no policy knows is denied, and so is whatever a policy fails on."""
     if action not in ACTION_GROUPS:
         return Decision(False, f"unknown action {action!r}")
-    facts = orjson.dumps(dict(context or {}), option=orjson.OPT_SORT_KEYS)
-    return _evaluate(principal, action, resource, facts)
+    facts = _facts(action, context)
+    if own is None or not is_governed(principal, action, resource) or own.microdao_id != resource.microdao_id:
+        return _decide_by_shipped(principal, action, resource, facts)
+    question = (principal, action, resource, facts)
+    decision = own.kept.get(question)
+    if decision is None:
+        if len(own.kept) >= MAX_KEPT:
+            own.kept.clear()
+        decision = own.kept[question] = combine(action, _shipped_verdict(*question), own.verdict(*question))
+    return decision
+
+
+def is_governed(principal: Principal, action: str, resource: Resource) -> bool:
+    """Whether the microDAO's own policies are asked, too."""
+    return action in GOVERNED and principal.microdao_id == resource.microdao_id
+
+
+def combine(action: str, shipped: Verdict, own: Verdict) -> Decision:
+    """Both say yes or nothing, or it is denied; a permit of the microDAO's own reaches only what is grantable."""
+    if "error" in (shipped.outcome, own.outcome):
+        return Decision(False, "policy error" if shipped.outcome == "error" else "policy error in the microDAO's own")
+    for verdict in (shipped, own):
+        if verdict.outcome == "forbid":
+            return Decision(False, f"{action} is forbidden by {', '.join(verdict.policies)}", verdict.policies)
+    permits = shipped if shipped.outcome == "permit" or action not in GRANTABLE else own
+    if permits.outcome == "permit":
+        return Decision(True, f"{action} is permitted by {', '.join(permits.policies)}", permits.policies)
+    return Decision(False, f"{action} is permitted by no policy for your roles")
 
 
 @lru_cache(maxsize=4096)
-def _evaluate(principal: Principal, action: str, resource: Resource, facts: bytes) -> Decision:
+def _decide_by_shipped(principal: Principal, action: str, resource: Resource, facts: bytes) -> Decision:
     """Pure, so that the same question (a tenth of a request's CPU time) is worked out once."""
+    return combine(action, _shipped_verdict(principal, action, resource, facts), Verdict("none"))
+
+
+def _shipped_verdict(principal: Principal, action: str, resource: Resource, facts: bytes) -> Verdict:
+    outcome, ids = _ask(_shipped(), principal, action, resource, facts, named=True)
+    return Verdict(outcome, tuple(sorted(ids)))
+
+
+def _ask(
+    policies: PolicySet, principal: Principal, action: str, resource: Resource, facts: bytes, *, named: bool = False
+) -> tuple[Literal["permit", "forbid", "none", "error"], list[str]]:
+    """The outcome and the ids of the policies behind it, ``named`` by their annotation."""
     request = {
         "principal": _uid("Principal", principal.key_id),
         "action": _uid("Action", action),
         "resource": _uid(resource.kind, resource.id),
         "context": orjson.loads(facts),
     }
-    answer = is_authorized(request, _policies(), [*_fixed_entities(), *_entities_of(principal, resource)])
-    if answer.diagnostics.errors:  # Cedar leaves out a policy that fails: a forbid would not forbid
-        return Decision(False, "policy error")
-    named = answer.diagnostics.id_annotations_by_reason
-    policies = tuple(sorted(str(named.get(reason) or reason) for reason in answer.diagnostics.reasons))
-    return Decision(answer.allowed, _reason(answer.allowed, action, policies), policies)
+    answer = is_authorized(request, policies, [*_fixed_entities(), *_entities_of(principal, resource)])
+    found = answer.diagnostics
+    if found.errors:  # Cedar leaves out a policy that fails: a forbid would not forbid
+        return "error", []
+    names = found.id_annotations_by_reason if named else {}
+    ids = [str(names.get(one) or one) for one in found.reasons]
+    return ("permit" if answer.allowed else "forbid" if ids else "none"), ids
 
 
-def authorize(principal: Principal, action: str, resource: Resource, context: Mapping[str, Any] | None = None) -> None:
-    """Let the action pass or raise Unauthorized naming the rule; each denial is logged."""
-    decision = decide(principal, action, resource, context)
-    if not decision.allow:
-        who, what = _loggable(principal.key_id), _loggable(resource.id)
-        _log.warning("denied", principal=who, action=action, resource=what, reason=decision.reason)
-        raise Unauthorized(decision.reason)
+def _facts(action: str, context: Context | None) -> bytes:
+    """The whole context in one form. Lists stand for sets."""
+    closed = _CLOSED_TOOL if action == "tool.invoke" else _CLOSED
+    return orjson.dumps({**closed, **(context or {})}, option=orjson.OPT_SORT_KEYS)
 
 
-def _loggable(identifier: str) -> str:
-    """Callers choose ids: without control characters, and not too long."""
-    return "".join(character for character in identifier if character.isprintable())[:_MAX_LOGGED_CHARACTERS]
+def tool_groups(name: str) -> list[str]:
+    """The groups of a tool: what stands before the dots of its name (``ns.task`` and ``ns`` for ``ns.task.create``)."""
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
 
 
-def _reason(allowed: bool, action: str, policies: tuple[str, ...]) -> str:
-    if allowed:
-        return f"{action} is permitted by {', '.join(policies)}"
-    if policies:
-        return f"{action} is forbidden by {', '.join(policies)}"
-    return f"{action} is permitted by no policy for your roles"
+def _parse_own(sources: Mapping[str, str]) -> PolicySet | None:
+    """Cedar numbers policies in the order of the text: ``policy0`` is the first of ``sources``."""
+    try:
+        policies = PolicySet.from_str("\n".join(sources.values()))
+        return policies if len(policies.to_pst().static_policies) == len(sources) else None
+    except ValueError:
+        return None
 
 
 @cache
-def _policies() -> PolicySet:
+def _shipped() -> PolicySet:
     return PolicySet.from_str((CONFIG_DIR / "policies.cedar").read_text(encoding="utf-8"))
 
 
@@ -100,9 +190,10 @@ def _fixed_entities() -> tuple[dict[str, Any], ...]:
 
 def _entities_of(principal: Principal, resource: Resource) -> list[dict[str, Any]]:
     roles = [("Role", role) for role in sorted(principal.roles)]
+    groups = [("ToolGroup", group) for group in tool_groups(resource.id)] if resource.kind == "Tool" else []
     return [
         _entity("Principal", principal.key_id, {"microdao": principal.microdao_id}, roles),
-        _entity(resource.kind, resource.id, {"microdao": resource.microdao_id}),
+        _entity(resource.kind, resource.id, {"microdao": resource.microdao_id}, groups),
     ]
 
 

@@ -35,6 +35,7 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "grant.write": ("administer",),
     "memory.share": ("administer",),
     "tool.write": ("administer",),
+    "secret.write": ("administer",),
     "key.write": ("administer",),
     "agent.write": ("administer",),
     "experiment.write": ("administer",),
@@ -42,7 +43,21 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "limit.write": ("administer",),
     "retention.read": ("administer",),
     "retention.write": ("administer",),
+    "policy.read": ("administer",),
+    "policy.write": ("administer",),
     "metrics.read": ("operate",),
     "platform.write": ("operate",),
     "microdao.write": ("operate",),
 }
+
+_NOT_GOVERNED = frozenset({"policy.ask", "policy.read", "policy.write", "key.write"})
+
+GOVERNED: Final[frozenset[str]] = frozenset(
+    action for action, groups in ACTION_GROUPS.items() if "operate" not in groups and action not in _NOT_GOVERNED
+)
+"""What a microDAO's own policies may forbid. Whoever administers can always see and mend them: nobody locks themselves
+out, and the platform's own work is not theirs to forbid."""
+
+GRANTABLE: Final[frozenset[str]] = frozenset(action for action in GOVERNED if "use" in ACTION_GROUPS[action])
+"""What a microDAO's own policies may permit to whom the shipped ones do not: what members
+do, nothing that administers."""

@@ -21,6 +21,7 @@ from shared.router.views import flow_view
 
 if TYPE_CHECKING:
     from shared.llm.gateway import Gateway
+    from shared.policy.policy import Policy
     from shared.tools.toolbox import Toolbox
 
 MAX_EXECUTIONS: Final = 20
@@ -41,6 +42,7 @@ class Flows:
         workflow: Workflow,
         gateway: "Gateway",
         toolbox: "Toolbox",
+        policy: "Policy",
         tool_queue_url: str,
         usd_per_1t: float,
     ) -> None:
@@ -48,7 +50,7 @@ class Flows:
         self._workflow = workflow
         self._gateway = gateway
         self._usd_per_1t = usd_per_1t
-        self._driver = Driver(database, StepRunner(database, gateway, toolbox), tool_queue_url)
+        self._driver = Driver(database, StepRunner(database, gateway, toolbox, policy), tool_queue_url)
 
     async def start(self, principal: Principal, request: FlowRequest) -> dict[str, Any]:
         """Check the flow, write it down, start its execution, and show it.

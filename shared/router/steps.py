@@ -14,18 +14,20 @@ from shared.db.database import Database
 from shared.errors import ApiError, InvalidArgs, LlmTimeout
 from shared.llm.caller import Caller
 from shared.observability import Log
-from shared.policy.decision import Resource, authorize
+from shared.policy.decision import Resource
 from shared.policy.principal import agent_principal
 from shared.router import store
 from shared.router.engine import Failed, Succeeded
 from shared.router.flow import FlowState, Step
 from shared.router.store import StoredFlow
-from shared.router.templates import as_text, references, resolve, step_of
+from shared.router.templates import references, resolve, step_of
 from shared.tools.model import ToolCallRequest, ToolOutcome
+from shared.tools.references import as_text
 from shared.wire.chat import ChatRequest
 
 if TYPE_CHECKING:
     from shared.llm.gateway import Gateway
+    from shared.policy.policy import Policy
     from shared.tools.toolbox import Toolbox
 
 MODEL_WAIT_S: Final = 100.0
@@ -47,10 +49,11 @@ class Dispatched:
 class StepRunner:
     """Makes the calls of a flow's steps on behalf of the flow's agent."""
 
-    def __init__(self, database: Database, gateway: "Gateway", toolbox: "Toolbox") -> None:
+    def __init__(self, database: Database, gateway: "Gateway", toolbox: "Toolbox", policy: "Policy") -> None:
         self._database = database
         self._gateway = gateway
         self._toolbox = toolbox
+        self._policy = policy
 
     async def call_model(self, flow: StoredFlow, position: int) -> Succeeded | Failed:
         """Call the model of an llm step and wait for its answer."""
@@ -93,7 +96,7 @@ class StepRunner:
     async def _complete(self, flow: StoredFlow, step: Step) -> dict[str, Any]:
         model = (step.fallback_model if step.fell_back else step.model) or self._gateway.default_model()
         agent = agent_principal(flow.agent_id, flow.microdao_id)
-        authorize(agent, "llm.invoke", Resource("Model", model, flow.microdao_id))
+        await self._policy.authorize(agent, "llm.invoke", Resource("Model", model, flow.microdao_id))
         request = await self._model_request(flow, step, model)
         caller = Caller(microdao_id=flow.microdao_id, agent_id=flow.agent_id, flow_id=flow.id)
         try:

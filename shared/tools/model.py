@@ -147,5 +147,12 @@ class ToolFailed(Exception):
 class ToolUncertain(ToolFailed):
     """The request went out and no whole answer came back: what was asked may have happened or not."""
 
-    def __init__(self, message: str, *, code: str = "tool_failed", retry_after_s: float | None = None) -> None:
-        super().__init__(message, code=code, is_transient=True, retry_after_s=retry_after_s)
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "tool_failed",
+        is_transient: bool = True,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, code=code, is_transient=is_transient, retry_after_s=retry_after_s)

@@ -6,13 +6,17 @@ from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
 from shared.db.database import Connection, Database, Row
 from shared.errors import IdempotencyInProgress, InvalidRequest, NotFound
+from shared.policy.decision import Decision
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal
 from shared.tools.arguments import check_request, check_text
 from shared.tools.catalogue import lookup, seed, store
 from shared.tools.execution import store_executions
+from shared.tools.execution.admission import would_admit
 from shared.tools.execution.execution import begin, find, lock
 from shared.tools.execution.runner import Runner
 from shared.tools.executors import Executors
+from shared.tools.executors.chain import ChainExecutor
 from shared.tools.model import STATUSES, Permission, Tool, ToolCallRequest, ToolOutcome
 
 QUEUE = "tool"
@@ -21,10 +25,11 @@ QUEUE = "tool"
 class Toolbox:
     """Each method works in one microDAO and sees nothing of another."""
 
-    def __init__(self, database: Database, outbox: Outbox, executors: Executors | None = None) -> None:
+    def __init__(self, database: Database, outbox: Outbox, policy: Policy, executors: Executors | None = None) -> None:
         self._database = database
         self._outbox = outbox
-        self._runner = Runner(database, executors or Executors())
+        self._policy = policy
+        self._runner = Runner(database, (executors or Executors()).extended({"chain": ChainExecutor(self.execute)}))
 
     async def find(self, microdao_id: str, name_or_id: str) -> Tool:
         """The tool with this id, name or alias. Raises NotFound with the names that come near."""
@@ -81,6 +86,12 @@ class Toolbox:
             await store.add_grants(connection, microdao_id, agent_id, sorted(granted))
             await store.remove_grants(connection, agent_id, sorted(revoked))
 
+    async def ask(self, principal: Principal, request: ToolCallRequest) -> Decision:
+        """Whether such a call would pass and why; the arguments are not looked at. Raises NotFound (agent, tool)."""
+        _check_call(principal, request)
+        async with self._database.tenant(request.microdao_id) as connection:
+            return await would_admit(connection, self._policy, principal, request)
+
     async def execute(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
         """Run a tool now. A tool's own failure is an outcome; a refusal raises (see ``execution.begin``).
 
@@ -88,7 +99,7 @@ class Toolbox:
         """
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, is_new = await begin(connection, principal, request)
+            started, is_new = await begin(connection, self._policy, principal, request)
             is_ours = False
             if is_new:
                 started, is_ours = await self._runner.take_up(connection, started)
@@ -105,14 +116,14 @@ class Toolbox:
         """Check the call and write its row without running it; the caller sends the execution's id to the executor."""
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, _ = await begin(connection, principal, request)
+            started, _ = await begin(connection, self._policy, principal, request)
         return started.outcome
 
     async def enqueue(self, principal: Principal, request: ToolCallRequest) -> ToolOutcome:
         """Check the call and hand it to the tool executor by the outbox."""
         _check_call(principal, request)
         async with self._database.tenant(request.microdao_id) as connection:
-            started, is_new = await begin(connection, principal, request)
+            started, is_new = await begin(connection, self._policy, principal, request)
             if is_new:
                 await enqueue(connection, request.microdao_id, QUEUE, {"execution_id": started.id})
         await self._outbox.committed()
@@ -177,9 +188,10 @@ class Toolbox:
         return [_audit_entry(row) for row in rows]
 
     async def seed(self, microdao_id: str, agent_id: str | None = None) -> None:
-        """Fill catalogue and help pages where missing, and grant every built-in tool to the agent if it has no grant.
+        """Fill catalogue and help pages where missing, and grant the first tools to an agent that has no grant.
 
-        Harmless to repeat: what an admin changed meanwhile stays. Raises NotFound for an unknown agent.
+        What spends (risk D) is left to an administrator. Harmless to repeat: what an admin changed meanwhile stays.
+        Raises NotFound for an unknown agent.
         """
         tools, documents = seed.first_tools(microdao_id), seed.first_documents(microdao_id)
         async with self._database.tenant(microdao_id) as connection:
@@ -189,7 +201,8 @@ class Toolbox:
                 await store.add_tools(connection, microdao_id, "", tools)
                 await store.add_documents(connection, microdao_id, documents)
                 if agent_id is not None:
-                    await store.grant_if_none(connection, microdao_id, agent_id, [tool["id"] for tool in tools])
+                    granted = [tool["id"] for tool in tools if tool["risk"] != "D"]
+                    await store.grant_if_none(connection, microdao_id, agent_id, granted)
 
 
 def _check_call(principal: Principal, request: ToolCallRequest) -> None:

@@ -242,7 +242,9 @@ async def test_a_turn_that_lost_its_session_does_not_go_on(api, fake, database, 
 
 async def test_a_long_turn_shows_that_it_lives(api, fake, database, microdao, principal):
     services = api.services
-    runtime = AgentRuntime(services.database, services.gateway, services.memory, services.toolbox, heartbeat_s=0.05)
+    runtime = AgentRuntime(
+        services.database, services.gateway, services.memory, services.toolbox, services.policy, heartbeat_s=0.05
+    )
     fake.will(Reply(text="one two", hang_after=1))
     session = await open_session(api, microdao)
     request = ChatRequest.model_validate({"model": "sofia", "messages": [HELLO]})

@@ -7,6 +7,7 @@ from shared.db.database import Database
 from shared.llm.providers.offline.phrases import Language
 from shared.llm.providers.offline.reading import Done
 from shared.llm.providers.offline.results import tell
+from shared.policy.policy import Policy
 from shared.policy.principal import agent_principal
 from shared.tools.model import ToolCallRequest
 from shared.tools.toolbox import Toolbox
@@ -15,7 +16,7 @@ SOFIA = "agent:sofia"
 
 
 async def told(database: Database, microdao: str, query: str, language: Language = "en") -> str:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True))
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(database))
     await toolbox.seed(microdao, SOFIA)
     request = ToolCallRequest(microdao, SOFIA, "search_docs", {"query": query}, SOFIA)
     outcome = await toolbox.execute(agent_principal(SOFIA, microdao), request)

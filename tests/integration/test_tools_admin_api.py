@@ -199,14 +199,14 @@ async def test_delete_frees_the_name_and_keeps_the_audit(admin: httpx.AsyncClien
         ({"risk": "E"}, "risk"),
         ({"timeout_ms": 0}, "timeout_ms"),
         ({"cost_microusd": -1}, "cost_microusd"),
-        ({"environments": ["moon"]}, "environments.0"),
+        ({"environments": ["moon"]}, "environments"),
         ({"surprise": 1}, "surprise"),
     ],
 )
 async def test_what_cannot_be_is_refused_and_named(admin: httpx.AsyncClient, change: dict[str, Any], param: str):
     response = await admin.post(BASE, json=tool(**change))
     assert response.status_code == 400, response.text
-    assert response.json()["error"]["param"] == param
+    assert response.json()["error"]["param"].partition(".")[0] == param
     created = await made(admin, name="sound")
     if param != "name" and param != "surprise":
         assert (await admin.patch(f"{BASE}/{created['id']}", json=change)).status_code == 400
@@ -215,7 +215,8 @@ async def test_what_cannot_be_is_refused_and_named(admin: httpx.AsyncClient, cha
 
 async def test_a_secret_by_reference_passes(admin: httpx.AsyncClient):
     config = {
-        "url": "https://x.example/a?key={{secret}}",
+        "url": "https://x.example/a",
+        "query": {"key": "{{secret}}"},
         "headers": {"Authorization": "Bearer {{secret}}", "X-Api-Key": "{{secrets.other}}"},
         "secret_ref": "weather-key",
     }

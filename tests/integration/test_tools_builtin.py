@@ -8,6 +8,7 @@ import pytest
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database
 from shared.errors import InvalidArgs
+from shared.policy.policy import Policy
 from shared.policy.principal import agent_principal
 from shared.tools.model import ToolCallRequest, ToolOutcome
 from shared.tools.toolbox import Toolbox
@@ -17,8 +18,8 @@ Call = Callable[..., Awaitable[ToolOutcome]]
 
 
 @pytest.fixture
-async def call(database: Database, microdao: str) -> Call:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True))
+async def call(database: Database, microdao: str, policy: Policy) -> Call:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy)
     await toolbox.seed(microdao, SOFIA)
 
     async def call(tool: str, **args: Any) -> ToolOutcome:

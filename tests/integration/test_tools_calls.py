@@ -12,6 +12,7 @@ from shared.errors import (
     IdempotencyConflict,
     NotFound,
 )
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal, agent_principal
 from shared.tools.builtin import BUILTINS
 from shared.tools.model import Invocation, ToolCallRequest, ToolFailed
@@ -21,8 +22,8 @@ SOFIA = "agent:sofia"
 
 
 @pytest.fixture
-async def toolbox(database: Database, microdao: str) -> Toolbox:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True))
+async def toolbox(database: Database, microdao: str, policy: Policy) -> Toolbox:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy)
     await toolbox.seed(microdao, SOFIA)
     return toolbox
 

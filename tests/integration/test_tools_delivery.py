@@ -13,6 +13,7 @@ import pytest
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_all, fetch_one
+from shared.policy.policy import Policy
 from shared.policy.principal import agent_principal
 from shared.tools.model import ToolCallRequest
 from shared.tools.toolbox import Toolbox
@@ -24,19 +25,21 @@ _WORKER = """
 import asyncio, sys
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database
+from shared.policy.policy import Policy
 from shared.tools.toolbox import Toolbox
 
 async def main(url, microdao_id, execution_id, job_id):
     database = Database(url)
-    await Toolbox(database, Outbox(database, {}, inline=True)).run_queued(microdao_id, execution_id, None, job_id)
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(Database(url)))
+    await toolbox.run_queued(microdao_id, execution_id, None, job_id)
 
 asyncio.run(main(*sys.argv[1:]))
 """
 
 
 @pytest.fixture
-async def toolbox(database: Database, microdao: str) -> Toolbox:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True))
+async def toolbox(database: Database, microdao: str, policy: Policy) -> Toolbox:
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy)
     await toolbox.seed(microdao, SOFIA)
     return toolbox
 

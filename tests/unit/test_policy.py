@@ -1,12 +1,8 @@
 """The default policies as a table: role × action, own and other microDAO."""
 
-import json
-
 import pytest
 
-from shared.errors import Unauthorized
-from shared.observability import configure_logging
-from shared.policy.decision import Resource, authorize, decide
+from shared.policy.decision import Resource, decide
 from shared.policy.principal import Principal, agent_principal
 from shared.policy.roles import ACTION_GROUPS, ROLES
 
@@ -58,8 +54,7 @@ def test_a_tool_needs_a_grant_whatever_the_role() -> None:
 def test_unknown_actions_and_no_roles_are_denied() -> None:
     assert not decide(principal("operator"), "tool.explode", OWN).allow
     assert not decide(Principal("key_1", "m", frozenset()), "model.list", OWN).allow
-    with pytest.raises(Unauthorized, match=r"key\.write is permitted by no policy"):
-        authorize(principal("member"), "key.write", OWN)
+    assert decide(principal("member"), "key.write", OWN).reason == "key.write is permitted by no policy for your roles"
 
 
 def test_ids_cannot_break_out_of_their_quotes() -> None:
@@ -78,15 +73,6 @@ def test_any_text_may_be_an_id(hostile: str) -> None:
     owner = Principal(hostile, hostile, frozenset({"owner"}))
     assert decide(owner, "key.write", Resource("Key", hostile, hostile)).allow
     assert not decide(owner, "key.write", Resource("Key", hostile, "m")).allow
-
-
-def test_a_denial_logs_no_long_or_hidden_text(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("INFO", "test")
-    with pytest.raises(Unauthorized):
-        authorize(principal("guest"), "key.write", Resource("Key", "\x1b[31m\u202e\n" + "x" * 5000, "m"))
-    captured = capsys.readouterr()
-    (line,) = (captured.out + captured.err).splitlines()
-    assert json.loads(line)["resource"] == "[31m" + "x" * 196
 
 
 def test_every_action_is_known_to_a_policy_group() -> None:

@@ -7,6 +7,7 @@ from jsonschema_rs import Draft202012Validator
 
 from shared.tools.builtin import BUILTINS
 from shared.tools.catalogue.seed import first_documents, first_tools
+from shared.tools.executors.http_config import check_http_config
 from shared.tools.model import Tool, by_function_name
 
 ROWS = first_tools("microdao:a")
@@ -23,12 +24,17 @@ def test_entry(row: dict[str, Any]):
     assert row["parameters"]["type"] == "object"
     assert row["parameters"]["additionalProperties"] is False
     assert all(field["description"] for field in row["parameters"]["properties"].values())
-    assert row["config"]["function"] in BUILTINS
+    if row["executor"] == "builtin":
+        assert row["config"]["function"] in BUILTINS
+    else:
+        config = {name: value for name, value in row["config"].items() if name != "base"}
+        check_http_config({**config, "url": f"https://platform.test{config['url']}"}, row["parameters"])
+        assert row["config"]["base"] == "platform"
     assert row["risk"] in "ABCD"
 
 
 def test_every_builtin_is_in_the_catalogue_once():
-    assert sorted(row["config"]["function"] for row in ROWS) == sorted(BUILTINS)
+    assert sorted(row["config"]["function"] for row in ROWS if row["executor"] == "builtin") == sorted(BUILTINS)
 
 
 def test_function_names_are_what_openai_takes_and_lead_back():

@@ -233,7 +233,7 @@ def _parameters(plan: SearchPlan) -> dict[str, Any]:
     return {
         "vector": literal(plan.vector or [0.0] * plan.dimensions),
         "terms": list(plan.terms),
-        # Of the very types that the statement asks for: a cast of a parameter costs a prepared one several milliseconds.
+        # Of the very types that the statement asks for: casting a parameter costs a prepared one milliseconds.
         "scopes": list(map(Int4, plan.scopes)),
         "exact_scopes": [Int4(scope) for scope in plan.scopes if scope not in approximate],
         "items": float(plan.items),

@@ -99,7 +99,8 @@ class Catalogue:
             before = definition_from(current)
             after = changed(before, changes.fields)
             if after != before:
-                check_definition(after, self._checks)
+                is_same = (after.config, after.parameters) == (before.config, before.parameters)
+                check_definition(after, None if is_same else self._checks)
                 version = await add_version(connection, microdao_id, current, after, principal.key_id)
                 await (store_tools.set_pending if changes.staged else store_tools.point_to)(
                     connection, tool_id, version

@@ -8,11 +8,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 from shared.errors import InvalidRequest
 
-ConfigCheck = Callable[[dict[str, Any], dict[str, Any]], None]
+ConfigCheck = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 """Gets a tool's config and the schema of its arguments. Raises InvalidRequest or ValueError, saying what is wrong."""
 
 MAX_CODE: Final = 65_536
-_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _TEMPLATE: Final = "{{"
 _HINT: Final = "store the secret, name it in secret_ref and write {{secret}} in its place"
 _SECRET_FIELD: Final = re.compile(
@@ -48,27 +47,6 @@ def literal_secret(config: Any) -> str | None:
     return None
 
 
-def check_http(config: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """``{"url", "method"?, "headers"?, "query"?, "in"?, "secret_ref"?}``. Raises ValueError."""
-    _check_url(config.get("url"))
-    if str(config.get("method", "GET")).upper() not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}")
-    for field in ("headers", "query", "in"):
-        named = config.get(field, {})
-        if not isinstance(named, dict) or not all(isinstance(value, str) for value in named.values()):
-            raise ValueError(f"{field} must be an object of strings")
-    for name in re.findall(r"(?<!\{)\{([^{}]+)\}(?!\})", str(config["url"])):
-        if name not in parameters.get("properties", {}):
-            raise ValueError(f"url names {{{name}}}, which is not a parameter")
-
-
-def check_mcp(config: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """``{"url", "tool", "secret_ref"?}``. Raises ValueError."""
-    _check_url(config.get("url"))
-    if not isinstance(config.get("tool"), str) or not config["tool"]:
-        raise ValueError("tool must name the server's tool")
-
-
 def check_code(code: Any) -> None:
     """Raises ValueError for Python that does not define ``run``."""
     if not isinstance(code, str) or len(code) > MAX_CODE:
@@ -82,14 +60,6 @@ def check_code(code: Any) -> None:
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     if not any(isinstance(statement, functions) and statement.name == "run" for statement in body):
         raise ValueError("code must define run(args)")
-
-
-def _check_url(url: Any) -> None:
-    if not isinstance(url, str) or len(url) > 2_000:
-        raise ValueError("url must be an address of at most 2,000 characters")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("url must begin with https:// or http:// and name a host")
 
 
 class _Leaf(NamedTuple):

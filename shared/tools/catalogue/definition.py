@@ -65,8 +65,11 @@ def canonical_hash(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_definition(definition: Definition, checks: ConfigChecks) -> None:
-    """Raises InvalidRequest (``param`` names the field) for a definition that cannot be stored or run."""
+def check_definition(definition: Definition, checks: ConfigChecks | None) -> None:
+    """Raises InvalidRequest (``param`` names the field) for a definition that cannot be stored or run.
+
+    Without ``checks`` its config is one that was checked before, or the platform's own.
+    """
     _check_ranges(definition)
     for field in ("parameters", "config", "result_schema"):
         for fault in storage_faults(getattr(definition, field)):
@@ -74,9 +77,10 @@ def check_definition(definition: Definition, checks: ConfigChecks) -> None:
     check_schema(definition.parameters, "parameters")
     if definition.result_schema is not None:
         check_schema(definition.result_schema, "result_schema", is_object=False)
-    if hint := literal_secret(definition.config):
-        raise InvalidRequest(f"config.{hint}", param="config")
-    checks.check(definition.executor, definition.config, definition.parameters)
+    if checks is not None:
+        if hint := literal_secret(definition.config):
+            raise InvalidRequest(f"config.{hint}", param="config")
+        checks.check(definition.executor, definition.config, definition.parameters)
 
 
 def check_name(name: str, param: str = "name") -> None:

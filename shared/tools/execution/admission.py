@@ -1,8 +1,11 @@
 """Whether a call may be made: the tool is there, the agent was granted it, policy allows it, its arguments fit."""
 
+from typing import Any
+
 from shared.db.database import Connection
-from shared.errors import ConfidentialDenied, LimitExceeded, NotFound
-from shared.policy.decision import Resource, authorize
+from shared.errors import ApiError, ConfidentialDenied, LimitExceeded, NotFound
+from shared.policy.decision import Decision, Resource
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal
 from shared.tools.arguments import check_args
 from shared.tools.catalogue import store
@@ -13,21 +16,57 @@ MAX_DEPTH = 4
 """How many tools may call one another: a chain that calls an agent that calls a chain and so on."""
 
 
-async def admit(connection: Connection, principal: Principal, request: ToolCallRequest) -> Tool:
+async def admit(connection: Connection, policy: Policy, principal: Principal, request: ToolCallRequest) -> Tool:
     """The tool to run.
 
     Raises NotFound (agent, tool), Unauthorized, ConfidentialDenied, InvalidArgs, LimitExceeded.
     """
+    tool, facts = await _find(connection, request)
+    resource = Resource("Tool", tool.name, request.microdao_id)
+    await policy.authorize(principal, "tool.invoke", resource, facts)
+    try:
+        _check(tool, request)
+    except ConfidentialDenied as refusal:
+        await policy.refuse(principal, "tool.invoke", resource, facts, refusal)
+    check_args(tool, request.args)
+    return tool
+
+
+async def would_admit(
+    connection: Connection, policy: Policy, principal: Principal, request: ToolCallRequest
+) -> Decision:
+    """Whether ``admit`` would let the call pass if its arguments fit, and why. Raises NotFound (agent, tool)."""
+    tool, facts = await _find(connection, request)
+    decision = await policy.decide(principal, "tool.invoke", Resource("Tool", tool.name, request.microdao_id), facts)
+    try:
+        _check(tool, request)
+    except ApiError as error:
+        return Decision(False, error.message) if decision.allow else decision
+    return decision
+
+
+async def _find(connection: Connection, request: ToolCallRequest) -> tuple[Tool, dict[str, Any]]:
+    """The tool and what policies may look at. Raises NotFound (agent, tool)."""
     row = await store.find_for_call(connection, request.agent_id, request.tool)
     if row is None:
         raise NotFound(f"no agent {request.agent_id!r} in this microDAO", param="agent_id")
     if row["id"] is None:
         raise await unknown_tool(connection, request.tool, request.agent_id)
     tool = store.tool_from(row)
-    authorize(principal, "tool.invoke", Resource("Tool", tool.name, request.microdao_id), {"granted": row["granted"]})
-    _check(tool, request)
-    check_args(tool, request.args)
-    return tool
+    return tool, policy_facts(tool, request, is_granted=row["granted"])
+
+
+def policy_facts(tool: Tool, request: ToolCallRequest, *, is_granted: bool) -> dict[str, Any]:
+    """What policies may look at in a call."""
+    return {
+        "granted": is_granted,
+        "risk": tool.risk,
+        "executor": tool.executor,
+        "confidential": request.confidential,
+        "environments": list(tool.environments),
+        "agent_id": request.agent_id,
+        "tool": tool.name,
+    }
 
 
 def _check(tool: Tool, request: ToolCallRequest) -> None:

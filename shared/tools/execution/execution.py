@@ -6,6 +6,7 @@ from typing import Any, Self
 from shared.db.database import Connection, Row
 from shared.errors import IdempotencyConflict, NotFound
 from shared.ids import derived_id, new_id
+from shared.policy.policy import Policy
 from shared.policy.principal import Principal
 from shared.tools.arguments import args_hash
 from shared.tools.catalogue import store
@@ -68,15 +69,19 @@ class Execution:
         )
 
 
-async def begin(connection: Connection, principal: Principal, request: ToolCallRequest) -> tuple[Execution, bool]:
+async def begin(
+    connection: Connection, policy: Policy, principal: Principal, request: ToolCallRequest
+) -> tuple[Execution, bool]:
     """Admit the call and write its row; True with a new execution, False with the one that took the key before.
 
-    Raises what ``admit`` raises, and IdempotencyConflict.
+    Raises what ``admit`` raises, RateLimitExceeded and IdempotencyConflict.
     """
-    tool = await admit(connection, principal, request)
+    tool = await admit(connection, policy, principal, request)
     fingerprint = args_hash(tool, request)
     execution = _new(tool, request)
     if await store_executions.insert_execution(connection, execution.id, tool, request, fingerprint):
+        if tool.rate_limit_per_minute is not None:  # raising takes the row back
+            await policy.rates.take(request.microdao_id, tool.name, tool.rate_limit_per_minute)
         return execution, True
     return await _earlier(connection, str(request.idempotency_key), fingerprint), False
 

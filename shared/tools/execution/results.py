@@ -21,7 +21,7 @@ class Ran:
         """``unknown`` when the effect may have happened and must not be repeated to find out."""
         if self.failure is None:
             return "succeeded"
-        return "unknown" if isinstance(self.failure, ToolUncertain) and not tool.may_run_again else "failed"
+        return "unknown" if isinstance(self.failure, ToolUncertain) and not tool.idempotent else "failed"
 
 
 def check_result(tool: Tool, result: Any) -> Any:

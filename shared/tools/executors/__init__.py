@@ -42,6 +42,10 @@ class Executors:
         self._outer = dict(outer or {})
         self._functions = dict(functions or {})
 
+    def extended(self, outer: Mapping[str, OuterExecutor]) -> "Executors":
+        """With these as well."""
+        return Executors({**self._outer, **outer}, self._functions)
+
     def inner(self, tool: Tool) -> InnerExecutor | None:
         """The executor of a tool that works on our own rows; None for one that reaches outside."""
         return run_builtin if tool.executor == "builtin" and tool.config["function"] not in self._functions else None

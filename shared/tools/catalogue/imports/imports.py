@@ -212,7 +212,7 @@ class Imports:
         if self._list_remote_tools is None:
             raise Unavailable("this installation cannot reach MCP servers")
         list_tools = self._list_remote_tools
-        return await _reached(lambda: list_tools(microdao_id, wanted.url, wanted.secret_ref))
+        return await _reached(lambda: list_tools(microdao_id, wanted.server))
 
 
 async def _reached(ask: Callable[[], Awaitable[Any]]) -> Any:

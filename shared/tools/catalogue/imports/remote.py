@@ -6,6 +6,7 @@ What a server says of a tool (its annotations) is no ground for trust: each is o
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from shared.errors import InvalidRequest
 from shared.tools.catalogue.definition import Definition
@@ -18,29 +19,23 @@ from shared.tools.model import Risk
 MAX_DESCRIPTION = 4_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteTool:
-    """A tool as its server describes it. ``annotations`` are hints; they count for its identity only."""
+class RemoteTool(Protocol):
+    """A tool as its server describes it."""
 
-    name: str
-    description: str
-    input_schema: Mapping[str, Any]
-    output_schema: Mapping[str, Any] | None = None
-    annotations: Mapping[str, Any] | None = None
+    @property
+    def name(self) -> str: ...
 
+    @property
+    def description(self) -> str: ...
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteServer:
-    """What a server calls itself, and its tools."""
-
-    title: str
-    tools: Sequence[RemoteTool]
+    @property
+    def input_schema(self) -> Mapping[str, Any]: ...
 
 
 class ListRemoteTools(Protocol):
-    """Asks an MCP server for its tools. Raises ToolFailed or ApiError when it cannot be asked."""
+    """Asks an MCP server (``url``, ``secret_ref``) for its tools. Raises ToolFailed or ApiError when it cannot be."""
 
-    async def __call__(self, microdao_id: str, url: str, secret_ref: str | None) -> RemoteServer: ...
+    async def __call__(self, microdao_id: str, server: Mapping[str, Any]) -> Sequence[RemoteTool]: ...
 
 
 class FetchDocument(Protocol):
@@ -59,12 +54,17 @@ class McpOptions:
     tools: Collection[str] | None = None
     risk: Risk | None = None
 
+    @property
+    def server(self) -> dict[str, str]:
+        """How to reach it."""
+        return {"url": self.url, **({"secret_ref": self.secret_ref} if self.secret_ref else {})}
 
-def read_server(server: RemoteServer, options: McpOptions) -> Reading:
-    """Its tools as candidates. Raises InvalidRequest for one that was asked for and is not there."""
+
+def read_server(tools: Sequence[RemoteTool], options: McpOptions) -> Reading:
+    """A server's tools as candidates. Raises InvalidRequest for one that was asked for and is not there."""
     candidates: dict[str, Candidate] = {}
     skipped: list[tuple[str, str]] = []
-    wanted = [tool for tool in server.tools if options.tools is None or tool.name in options.tools]
+    wanted = [tool for tool in tools if options.tools is None or tool.name in options.tools]
     if unknown := set(options.tools or ()) - {tool.name for tool in wanted}:
         raise InvalidRequest(f"the server has no tool {sorted(unknown)[0][:100]!r}", param="tools")
     for tool in wanted:
@@ -75,16 +75,17 @@ def read_server(server: RemoteServer, options: McpOptions) -> Reading:
             continue
         if candidates.setdefault(candidate.name, candidate) is not candidate:
             skipped.append((tool.name[:200], f"its name {candidate.name} is that of another of the server's"))
-    return Reading(title=server.title[:200] or "MCP server", candidates=list(candidates.values()), skipped=skipped)
+    return Reading(
+        title=(urlsplit(options.url).hostname or "")[:200], candidates=list(candidates.values()), skipped=skipped
+    )
 
 
 def _candidate(tool: RemoteTool, options: McpOptions) -> Candidate:
-    reference = {"secret_ref": options.secret_ref} if options.secret_ref else {}
     definition = Definition(
         description=tool.description.strip()[:MAX_DESCRIPTION] or tool.name,
         parameters=_parameters(tool.input_schema),
         executor="mcp",
-        config={"url": options.url, "tool": tool.name, **reference},
+        config={**options.server, "tool": tool.name},
         risk=options.risk or "C",
     )
     return Candidate(source_name=tool.name[:200], name=tool_name(options.prefix, tool.name), definition=definition)

@@ -1,0 +1,90 @@
+"""What the executors that call services have in common: secrets opened for a place, redaction, what a failure means."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.observability import redacted
+from shared.tools.model import Invocation, Tool, ToolFailed, ToolUncertain
+from shared.tools.web.errors import BusyService, UnusableAnswer
+
+if TYPE_CHECKING:
+    from shared.tools.secrets.secrets import OpenSecrets, Secrets
+    from shared.tools.web.client import WebClient
+
+_MARGIN_S = 0.05
+"""So much before the execution path would cut it off, an executor ends by itself and says how far it came."""
+_MAYBE_DONE = (502, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """The way out. Both are made when they are first needed: most functions start without."""
+
+    client: "Callable[[], WebClient]"
+    secrets: "Callable[[], Secrets]"
+
+    @asynccontextmanager
+    async def opened(self, microdao_id: str, names: Iterable[str], url: str) -> AsyncIterator["OpenSecrets"]:
+        """Secrets for requests to a URL; what is logged or raised inside holds none of them.
+
+        Raises ToolFailed when one is missing, not bound to the URL's host, or would go over the wire in clear.
+        """
+        from shared.tools.web.redirects import parse_url, place_of
+
+        wanted, parsed = set(names), parse_url(url)
+        place = place_of(parsed)
+        if wanted and parsed.scheme != "https" and place not in self.client().reach.private:
+            raise ToolFailed("secrets are sent over https only", code="unauthorized")
+        if not wanted:
+            yield _no_secrets()
+            return
+        secrets = await self.secrets().open(microdao_id, wanted, place)
+        with redacted(secrets.redactor.text):
+            try:
+                yield secrets
+            except ToolFailed as failure:
+                hide(failure, secrets)
+                raise
+
+
+def deadline_of(tool: Tool, invocation: Invocation) -> float:
+    """When the executor has to be done, of the loop's clock."""
+    by_timeout = asyncio.get_running_loop().time() + tool.timeout_ms / 1000
+    return min(invocation.deadline, by_timeout) - _MARGIN_S
+
+
+def hide(failure: ToolFailed, secrets: "OpenSecrets") -> None:
+    """Take secrets out of a failure's message."""
+    failure.message = secrets.redactor.text(failure.message)
+    failure.args = (failure.message,)
+
+
+def told_honestly(failure: ToolFailed, *, may_repeat: bool) -> ToolFailed:
+    """The failure, as uncertain where the service may have acted: it said yes in words that cannot be read, or a
+    gateway before it gave up waiting. Where acting twice is the same as once, it stays what it is.
+    """
+    if may_repeat or isinstance(failure, ToolUncertain):
+        return failure
+    if isinstance(failure, UnusableAnswer) and failure.status < 400:
+        return ToolUncertain(f"{failure.message}; it may have acted")
+    if isinstance(failure, BusyService) and failure.status in _MAYBE_DONE:
+        return ToolUncertain(f"{failure.message}; it may have acted", retry_after_s=failure.retry_after_s)
+    return failure
+
+
+def renewal(names: Iterable[str], status: int) -> str:
+    """What to do about a service that refuses the caller."""
+    quoted = " or ".join(repr(name) for name in sorted(names))
+    if not quoted:
+        return f"the service wants credentials ({status}); an administrator can give the tool a secret"
+    return f"the service refused the secret {quoted} ({status}); an administrator has to renew it"
+
+
+def _no_secrets() -> "OpenSecrets":
+    from shared.tools.secrets.redaction import Redactor
+    from shared.tools.secrets.secrets import OpenSecrets
+
+    return OpenSecrets({}, Redactor({}))
