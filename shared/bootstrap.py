@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from shared.tools.catalogue.catalogue import Catalogue
     from shared.tools.catalogue.configs import ConfigChecks
     from shared.tools.catalogue.imports.imports import Imports
+    from shared.tools.catalogue.imports.packs import Packs
     from shared.tools.executors.http import Platform
     from shared.tools.executors.outside import Outside
     from shared.tools.secrets.secrets import Secrets
@@ -247,6 +248,13 @@ class Services:
         from shared.tools.catalogue.imports.imports import Imports
 
         return Imports(self.database, self.config_checks, fetch_document=DocumentFetcher(self._outside))
+
+    @cached_property
+    def packs(self) -> "Packs":
+        """Tools to take from one microDAO to another."""
+        from shared.tools.catalogue.imports.packs import Packs
+
+        return Packs(self.database, self.config_checks)
 
     @cached_property
     def config_checks(self) -> "ConfigChecks":

@@ -25,6 +25,7 @@ _LATER: Final = (
     "routes_snapshots",
     "routes_analytics",
     "routes_tools",
+    "routes_tool_imports",  # before the next: it has paths that the next takes for ids
     "routes_tools_admin",
     "routes_secrets",
     "routes_policy",

@@ -16,6 +16,7 @@ from shared.tools.catalogue.configs import ConfigChecks
 from shared.tools.catalogue.definition import canonical_hash
 from shared.tools.catalogue.imports import store_imports
 from shared.tools.catalogue.imports.apply import Target, apply, sound
+from shared.tools.catalogue.imports.fetch import parse_document
 from shared.tools.catalogue.imports.model import Reading, Report
 from shared.tools.catalogue.imports.openapi import OpenApiOptions, read_openapi
 from shared.tools.catalogue.imports.remote import FetchDocument, ListRemoteTools, McpOptions, read_server
@@ -77,6 +78,8 @@ class Imports:
         """
         _check_wanted(wanted.base_url, wanted.url, wanted.prefix)
         is_lasting = document is None
+        if isinstance(document, str):
+            document = await asyncio.to_thread(parse_document, document)
         if document is None:
             document = await self._document(principal.microdao_id, str(wanted.url), wanted.secret_ref)
         reading = await asyncio.to_thread(read_openapi, document, wanted)
