@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.cloud.aws import Aws
 from shared.cloud.health import answers_ok
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from shared.tools.catalogue.configs import ConfigChecks
     from shared.tools.catalogue.imports.imports import Imports
     from shared.tools.catalogue.imports.packs import Packs
-    from shared.tools.executors.http import Platform
+    from shared.tools.catalogue.plugins import Plugins
+    from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
-    from shared.tools.secrets.secrets import Secrets
+    from shared.tools.sandbox.monty import Monty
+    from shared.tools.sandbox.probe import ProbedSandbox
     from shared.tools.toolbox import Toolbox
-    from shared.tools.web.addresses import Reach
-    from shared.tools.web.client import WebClient
+    from shared.tools.workspace.devtools import DevTools
     from shared.usage.meter import Meter
 
 _READY_WITHIN_S = 2.0
@@ -175,13 +176,11 @@ class Services:
         return open_memory(self.settings, self.database, self.outbox, lambda: self.gateway)
 
     @cached_property
-    def secrets(self) -> "Secrets":
-        """What tools prove themselves with."""
-        from shared.tools.secrets.sealing import Sealer
-        from shared.tools.secrets.secrets import Secrets
+    def outside(self) -> "Outside":
+        """The way out for tools, with their secrets."""
+        from shared.tools.executors.outside import Outside
 
-        previous = [key.strip() for key in self.settings.previous_secret_keys.split(",") if key.strip()]
-        return Secrets(self.database, Sealer([self.settings.secret_key, *previous]))
+        return Outside(self.settings, self.database)
 
     @cached_property
     def toolbox(self) -> "Toolbox":
@@ -190,64 +189,62 @@ class Services:
         from shared.tools.executors import Executors
         from shared.tools.executors.agent import AgentExecutor
         from shared.tools.executors.http import HttpExecutor
+        from shared.tools.executors.mcp import McpExecutor
+        from shared.tools.executors.plugin import PluginExecutor
+        from shared.tools.executors.python import PythonExecutor
+        from shared.tools.executors.web_broker import WebBroker
         from shared.tools.toolbox import Toolbox
 
-        executors = Executors(
-            {
-                "http": HttpExecutor(self._outside, self._platform),
-                "agent": AgentExecutor(AgentAsTool(lambda: self.agents)),
-            }
-        )
-        return Toolbox(self.database, self.outbox, self.policy, executors)
+        outer: dict[str, OuterExecutor] = {
+            "agent": AgentExecutor(AgentAsTool(lambda: self.agents)),
+            "http": HttpExecutor(self.outside),
+            "mcp": McpExecutor(self.outside),
+            "python": PluginExecutor(self.plugins, PythonExecutor(self.sandbox, WebBroker(self.outside), self.monty)),
+        }
+        executors = Executors(outer, self.devtools.functions)
+        return Toolbox(self.database, self.outbox, self.policy, executors, self.plugins)
 
     @cached_property
-    def _outside(self) -> "Outside":
-        from shared.tools.executors.outside import Outside
+    def sandbox(self) -> "ProbedSandbox":
+        """Where tools run that are Python: the strongest that this machine has, or none."""
+        from shared.tools.sandbox.probe import ProbedSandbox, candidates, with_modules
 
-        return Outside(lambda: self.web, lambda: self.secrets)
-
-    @cached_property
-    def web(self) -> "WebClient":
-        """The way out for tools."""
-        from shared.tools.web.client import WebClient
-
-        return WebClient(self._reach)
+        return ProbedSandbox(candidates(with_modules(self.settings.sandbox_modules)))
 
     @cached_property
-    def _reach(self) -> "Reach":
-        from shared.tools.web.addresses import read_reach
+    def monty(self) -> "Monty":
+        """Where short code runs that a model wrote."""
+        from shared.tools.sandbox.monty import Monty
 
-        return read_reach(self.settings.tool_ports, self.settings.private_hosts)
+        return Monty()
 
     @cached_property
-    def platform_web(self) -> "WebClient":
-        """The way to the platform's own services: its tools may go there, tenants' tools may not for that."""
-        from shared.tools.web.client import WebClient
-        from shared.tools.web.redirects import parse_url, place_of
+    def devtools(self) -> "DevTools":
+        """The agents' workspaces."""
+        from shared.tools.workspace.devtools import DevTools, open_test_sandbox
 
-        return WebClient(self._reach.with_private(place_of(parse_url(self.settings.platform_url))))
-
-    @property
-    def _platform(self) -> "Platform | None":
-        from shared.tools.executors.http import Platform
-
-        url, token = self.settings.platform_url, self.settings.platform_token
-        return Platform(url, lambda: self.platform_web, token) if url else None
+        return DevTools(self.settings.workspaces_folder, open_test_sandbox())
 
     @cached_property
     def catalogue(self) -> "Catalogue":
         """The tools as administrators change them."""
         from shared.tools.catalogue.catalogue import Catalogue
 
-        return Catalogue(self.database, self.config_checks)
+        return Catalogue(self.database, self.config_checks, self.plugins)
 
     @cached_property
     def imports(self) -> "Imports":
         """Tools from elsewhere."""
         from shared.tools.catalogue.imports.fetch import DocumentFetcher
         from shared.tools.catalogue.imports.imports import Imports
+        from shared.tools.executors.mcp import McpExecutor
 
-        return Imports(self.database, self.config_checks, fetch_document=DocumentFetcher(self._outside))
+        return Imports(
+            self.database,
+            self.config_checks,
+            fetch_document=DocumentFetcher(self.outside),
+            list_remote_tools=McpExecutor(self.outside).list_tools,
+        )
 
     @cached_property
     def packs(self) -> "Packs":
@@ -261,7 +258,14 @@ class Services:
         """Whether an executor can work with a tool's config."""
         from shared.tools.catalogue.checks import config_checks
 
-        return config_checks()
+        return config_checks(self.devtools.functions, self.plugins)
+
+    @cached_property
+    def plugins(self) -> "Plugins":
+        """Tools that installed packages bring."""
+        from shared.tools.catalogue.plugins import Plugins
+
+        return Plugins()
 
     @cached_property
     def agents(self) -> "AgentRuntime":
@@ -307,6 +311,10 @@ class Services:
         except ApiError:
             return ["database"]
 
+    async def sandbox_view(self) -> dict[str, Any]:
+        """For readiness: which sandbox runs Python tools here (``none``: they fail), and why no stronger one."""
+        return {"sandbox": await self.sandbox.describe()}
+
     async def missing_neighbours(self) -> list[str]:
         """Which of ``engine`` and ``workers`` do not answer, as far as this process is told where they are."""
         addresses = {"engine": self.settings.engine_health_url, "workers": self.settings.workers_health_url}
@@ -316,7 +324,17 @@ class Services:
 
     async def close(self) -> None:
         """Let turns and calls do their books, send what is left, then release every client that was made."""
-        for name in ("agents", "toolbox", "gateway", "outbox", "side_database", "database"):
+        for name in (
+            "agents",
+            "toolbox",
+            "sandbox",
+            "monty",
+            "devtools",
+            "gateway",
+            "outbox",
+            "side_database",
+            "database",
+        ):
             if name in self.__dict__:
                 await getattr(self, name).close()
 

@@ -66,11 +66,18 @@ class Settings:
     usd_per_1t: float = 0.01
     private_hosts: str = ""
     tool_ports: str = "80,443,8080,8443"
+    workspaces: Path = Path()
+    sandbox_modules: str = ""
     platform_url: str = ""
     platform_token: str = ""
     engine_health_url: str = ""
     workers_health_url: str = ""
     inline_outbox: bool = False
+
+    @property
+    def workspaces_folder(self) -> Path:
+        """Where agents' workspaces lie: in the data folder unless told."""
+        return self.workspaces if self.workspaces != Path() else self.home / "workspaces"
 
     @property
     def migration_url(self) -> str:
@@ -119,6 +126,8 @@ VARIABLES: dict[str, str] = {
     "usd_per_1t": "DAARION_USD_PER_1T",
     "private_hosts": "DAARION_PRIVATE_HOSTS",
     "tool_ports": "DAARION_TOOL_PORTS",
+    "workspaces": "DAARION_WORKSPACES",
+    "sandbox_modules": "DAARION_SANDBOX_MODULES",
     "platform_url": "DAARION_PLATFORM_URL",
     "platform_token": "DAARION_PLATFORM_TOKEN",
     "engine_health_url": "DAARION_ENGINE_HEALTH_URL",
@@ -201,7 +210,7 @@ def _check_ways_out(settings: Settings) -> None:
         for entry in cast(str, getattr(settings, name)).split(","):
             if entry.strip() and not re.fullmatch(pattern, entry.strip()):
                 raise SettingError(f"{VARIABLES[name]} must be {wanted}; it has {entry.strip()!r}")
-    if settings.platform_url and not re.match(r"https?://[^/@\s]+", settings.platform_url):
+    if settings.platform_url and not re.fullmatch(r"https?://[^/@?#\s]+(/[^?#\s]*)?", settings.platform_url):
         raise SettingError(f"{VARIABLES['platform_url']} must be a URL; it is {settings.platform_url!r}")
 
 

@@ -13,11 +13,20 @@ from functions.chat.schemas import ERRORS, View
 router = APIRouter(responses=ERRORS, tags=["Health"])
 
 
+class SandboxView(View):
+    """Which sandbox runs Python tools: ``none`` means that they fail. ``refused``: stronger ones, and why not those."""
+
+    backend: str
+    landlock_abi: int
+    refused: dict[str, str]
+
+
 class ReadinessView(View):
-    """``missing`` names what is down: database, migrations, engine, workers."""
+    """``missing`` names what is down: database, migrations, engine, workers. A missing sandbox is none of them."""
 
     status: Literal["ready", "unready"]
     missing: list[str]
+    sandbox: SandboxView
 
 
 @router.get("/healthz", summary="The process is up")
@@ -33,11 +42,13 @@ async def healthz() -> dict[str, str]:
 )
 async def readyz(services: ServicesDep, response: Response) -> ReadinessView:
     """200 when database, migrations, engine and workers are up; 503 names what is missing."""
-    own, neighbours = await asyncio.gather(services.missing(), services.missing_neighbours())
+    own, neighbours, sandbox = await asyncio.gather(
+        services.missing(), services.missing_neighbours(), services.sandbox.describe()
+    )
     missing = [*own, *neighbours]
     if missing:
         response.status_code = 503
-    return ReadinessView(status="unready" if missing else "ready", missing=missing)
+    return ReadinessView(status="unready" if missing else "ready", missing=missing, sandbox=SandboxView(**sandbox))
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

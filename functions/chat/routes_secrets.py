@@ -61,7 +61,7 @@ async def list_secrets(
 ) -> SecretPage:
     """By name, without their values."""
     principal = await _administrator(services, principal, microdao_id)
-    rows = await services.secrets.list(principal.microdao_id, after or "", limit)
+    rows = await services.outside.secrets.list(principal.microdao_id, after or "", limit)
     views = [SecretView.model_validate(row) for row in rows]
     return SecretPage(secrets=views, next=views[-1].name if len(views) == limit else None)
 
@@ -72,14 +72,14 @@ async def get_secret(
 ) -> SecretView:
     """Without its value."""
     principal = await _administrator(services, principal, microdao_id)
-    return SecretView.model_validate(await services.secrets.get(principal.microdao_id, name))
+    return SecretView.model_validate(await services.outside.secrets.get(principal.microdao_id, name))
 
 
 @router.put("/{name}", summary="Set a secret")
 async def put_secret(name: SecretName, body: SecretBody, services: ServicesDep, principal: PrincipalDep) -> SecretView:
     """Value and hosts together, in place of what was there: tools send the new value from their next call on."""
     principal = await _administrator(services, principal, body.microdao_id)
-    row = await services.secrets.put(principal, name, body.value.get_secret_value(), body.hosts)
+    row = await services.outside.secrets.put(principal, name, body.value.get_secret_value(), body.hosts)
     return SecretView.model_validate(row)
 
 
@@ -88,7 +88,7 @@ async def delete_secret(
     name: SecretName, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> Accepted:
     """Tools that need it fail from their next call on."""
-    await services.secrets.delete(await _administrator(services, principal, microdao_id), name)
+    await services.outside.secrets.delete(await _administrator(services, principal, microdao_id), name)
     return Accepted()
 
 
@@ -96,7 +96,7 @@ async def delete_secret(
 async def reseal_secrets(services: ServicesDep, principal: PrincipalDep) -> Resealed:
     """For operators, after a new ``DAARION_SECRET_KEY``: the previous ones are needed no more afterwards."""
     await permit(services, principal, "platform.write")
-    resealed, lost = await services.secrets.reseal()
+    resealed, lost = await services.outside.secrets.reseal()
     return Resealed(resealed=resealed, lost=lost)
 
 

@@ -52,4 +52,10 @@ async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
     return {"requeued": requeued}
 
 
-app = QueueFunction("tool_executor", open_services, on_batch=each_message(run_message), on_direct=run_task)
+app = QueueFunction(
+    "tool_executor",
+    open_services,
+    on_batch=each_message(run_message),
+    on_direct=run_task,
+    also_ready=Services.sandbox_view,
+)

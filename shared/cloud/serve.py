@@ -52,13 +52,21 @@ class QueueFunction(Generic[S]):
     """An ASGI app around two handlers."""
 
     def __init__(
-        self, name: str, open_services: Callable[[], S], *, on_batch: BatchHandler[S], on_direct: DirectHandler[S]
+        self,
+        name: str,
+        open_services: Callable[[], S],
+        *,
+        on_batch: BatchHandler[S],
+        on_direct: DirectHandler[S],
+        also_ready: Callable[[S], Awaitable[Payload]] | None = None,
     ) -> None:
+        """``also_ready`` adds what /readyz shows beside the status, such as the sandbox in use."""
         self.name = name
         self._open_services = open_services
         self._services: S | None = None
         self._on_batch = on_batch
         self._on_direct = on_direct
+        self._also_ready = also_ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
@@ -81,11 +89,17 @@ class QueueFunction(Generic[S]):
         if (method, path) == ("GET", "/healthz"):
             return 200, {"status": "up", "function": self.name}
         if (method, path) == ("GET", "/readyz"):
-            missing = await self._open().missing()
-            return (503, {"status": "unready", "missing": missing}) if missing else (200, {"status": "ready"})
+            return await self._readiness(self._open())
         if (method, path) == ("POST", "/events"):
             return await self._event(await _read_body(receive))
         return 404, {"errorType": "not_found", "errorMessage": f"{method} {path} is not served here"}
+
+    async def _readiness(self, services: S) -> tuple[int, Payload]:
+        more = await self._also_ready(services) if self._also_ready else {}
+        missing = await services.missing()
+        return (
+            (503, {"status": "unready", "missing": missing, **more}) if missing else (200, {"status": "ready", **more})
+        )
 
     async def _event(self, body: bytes) -> tuple[int, Payload]:
         try:

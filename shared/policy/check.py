@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 MAX_CHARACTERS: Final = 4_000
 MAX_BRACKETS: Final = 32
 MAX_IFS: Final = 16
-MAX_OPERATORS: Final = 200
+MAX_OPERATORS: Final = 100
 RESOURCE_KINDS: Final = ("MicroDao", "Agent", "Session", "Flow", "Model", "Team", "Grant", "Key", "Policy", "Tool")
 
 _TOKEN = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|\w+|::|&&|\|\||[=!<>]=|\S', re.DOTALL)
+_MAX_MESSAGE: Final = 300
 _UNFINISHED = "unexpected end of input"
 _OF_POLICY = re.compile(r"^for policy `[^`]*`, ")
 _QUOTED = re.compile(r"`([^`]+)`")
@@ -87,14 +88,14 @@ def _is_beginning(source: str) -> bool:
 def _line_of(source: str, message: str) -> int:
     """The first line that holds what the message quotes; else the last."""
     for name in _QUOTED.findall(message) or [message]:
-        for number, line in enumerate(source.splitlines(), start=1):
+        for number, line in enumerate(source.split("\n"), start=1):
             if name in line:
                 return number
     return max(1, source.rstrip().count("\n") + 1)
 
 
 def _schema_fault(source: str, error: str) -> Fault:
-    message = _OF_POLICY.sub("", error)
+    message = _OF_POLICY.sub("", error)[:_MAX_MESSAGE]
     return Fault(_line_of(source, message), message)
 
 

@@ -7,14 +7,18 @@ in ``GOVERNED``. So whatever their text says, it changes nothing elsewhere: the 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import orjson
-from cedarpy import PolicySet, is_authorized
 
 from shared.policy.principal import Principal
 from shared.policy.roles import ACTION_GROUPS, GOVERNED, GRANTABLE, ROLE_PARENTS
 from shared.settings import CONFIG_DIR
+
+if TYPE_CHECKING:
+    from cedarpy import PolicySet
+
+# cedarpy is imported where it is used: it is a tenth of the chat function's import, and a health check needs none.
 
 Context = Mapping[str, Any]
 
@@ -134,9 +138,11 @@ def _shipped_verdict(principal: Principal, action: str, resource: Resource, fact
 
 
 def _ask(
-    policies: PolicySet, principal: Principal, action: str, resource: Resource, facts: bytes, *, named: bool = False
+    policies: "PolicySet", principal: Principal, action: str, resource: Resource, facts: bytes, *, named: bool = False
 ) -> tuple[Literal["permit", "forbid", "none", "error"], list[str]]:
     """The outcome and the ids of the policies behind it, ``named`` by their annotation."""
+    from cedarpy import is_authorized
+
     request = {
         "principal": _uid("Principal", principal.key_id),
         "action": _uid("Action", action),
@@ -164,8 +170,10 @@ def tool_groups(name: str) -> list[str]:
     return [".".join(parts[:length]) for length in range(len(parts) - 1, 0, -1)]
 
 
-def _parse_own(sources: Mapping[str, str]) -> PolicySet | None:
+def _parse_own(sources: Mapping[str, str]) -> "PolicySet | None":
     """Cedar numbers policies in the order of the text: ``policy0`` is the first of ``sources``."""
+    from cedarpy import PolicySet
+
     try:
         policies = PolicySet.from_str("\n".join(sources.values()))
         return policies if len(policies.to_pst().static_policies) == len(sources) else None
@@ -174,7 +182,9 @@ def _parse_own(sources: Mapping[str, str]) -> PolicySet | None:
 
 
 @cache
-def _shipped() -> PolicySet:
+def _shipped() -> "PolicySet":
+    from cedarpy import PolicySet
+
     return PolicySet.from_str((CONFIG_DIR / "policies.cedar").read_text(encoding="utf-8"))
 
 

@@ -1,6 +1,8 @@
 """The tools package's front: the catalogue as agents see it, grants, and calls."""
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
@@ -11,6 +13,7 @@ from shared.policy.policy import Policy
 from shared.policy.principal import Principal
 from shared.tools.arguments import check_request, check_text
 from shared.tools.catalogue import lookup, seed, store
+from shared.tools.catalogue.plugins import Plugins, adopt
 from shared.tools.execution import store_executions
 from shared.tools.execution.admission import would_admit
 from shared.tools.execution.execution import begin, find, lock
@@ -20,21 +23,30 @@ from shared.tools.executors.chain import ChainExecutor
 from shared.tools.model import STATUSES, Permission, Tool, ToolCallRequest, ToolOutcome
 
 QUEUE = "tool"
+Found = TypeVar("Found")
 
 
 class Toolbox:
     """Each method works in one microDAO and sees nothing of another."""
 
-    def __init__(self, database: Database, outbox: Outbox, policy: Policy, executors: Executors | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        policy: Policy,
+        executors: Executors | None = None,
+        plugins: Plugins | None = None,
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._policy = policy
+        self._plugins = plugins or Plugins()
         self._runner = Runner(database, (executors or Executors()).extended({"chain": ChainExecutor(self.execute)}))
 
     async def find(self, microdao_id: str, name_or_id: str) -> Tool:
         """The tool with this id, name or alias. Raises NotFound with the names that come near."""
         async with self._database.tenant(microdao_id) as connection:
-            return await lookup.find_tool(connection, name_or_id)
+            return await self._known(connection, microdao_id, name_or_id, lookup.find_tool)
 
     async def find_for_agent(self, microdao_id: str, agent_id: str, name_or_id: str) -> Tool:
         """The same among the tools that the agent may use. Raises NotFound for any other, which it is not told of."""
@@ -79,7 +91,8 @@ class Toolbox:
         check_text(agent_id, "agent_id")
         async with self._database.tenant(microdao_id) as connection:
             await _require_agent(connection, agent_id)
-            granted = {tool_id for name in grant for tool_id in await lookup.find_ids(connection, name)}
+            found = [await self._known(connection, microdao_id, name, lookup.find_ids) for name in grant]
+            granted = {tool_id for tool_ids in found for tool_id in tool_ids}
             revoked = {tool_id for name in revoke for tool_id in await lookup.find_ids(connection, name)}
             if granted & revoked:
                 raise InvalidRequest("a tool cannot be granted and revoked at once", param="revoke")
@@ -203,6 +216,23 @@ class Toolbox:
                 if agent_id is not None:
                     granted = [tool["id"] for tool in tools if tool["risk"] != "D"]
                     await store.grant_if_none(connection, microdao_id, agent_id, granted)
+            await adopt(connection, microdao_id, self._plugins)
+
+    async def _known(
+        self,
+        connection: Connection,
+        microdao_id: str,
+        asked: str,
+        find: Callable[[Connection, str], Awaitable[Found]],
+    ) -> Found:
+        """What is found, also in a package that was installed since the microDAO's catalogue was filled."""
+        try:
+            return await find(connection, asked)
+        except NotFound:
+            if asked not in await asyncio.to_thread(self._plugins.look):
+                raise
+        await adopt(connection, microdao_id, self._plugins)
+        return await find(connection, asked)
 
 
 def _check_call(principal: Principal, request: ToolCallRequest) -> None:

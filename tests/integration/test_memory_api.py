@@ -197,6 +197,23 @@ async def test_a_document_is_found_and_forgotten_whole(
     assert (await call(api, "GET", f"{MEMORY}/documents/{document['id']}", agent_id=AGENT))[0] == 404
 
 
+@pytest.mark.parametrize("how", ["expired", "forgotten"])
+async def test_a_document_added_again_is_whole_again(api: Api, database: Database, microdao: str, how: str):
+    text = "\n\n".join(f"# Part {number}\n\n" + "The mill grinds rye and wheat. " * 40 for number in range(6))
+    body = {"agent_id": AGENT, "text": text, "content_type": "text/markdown"}
+    document = await done(api, "POST", f"{MEMORY}/documents", body)
+    await index_all(api.services.memory, database, microdao)
+    async with database.tenant(microdao) as connection:
+        if how == "expired":
+            await connection.execute("UPDATE memory_item SET expires_at = now() - interval '1 day'")
+        else:
+            await connection.execute("DELETE FROM memory_item WHERE position < 3")
+    await done(api, "POST", f"{MEMORY}/documents", body)
+    await index_all(api.services.memory, database, microdao)
+    found = await ask(api, "Who grinds rye?", memory_types=["long_term"], k=100)
+    assert len(found) == document["chunks"] >= 4
+
+
 async def test_a_long_text_of_long_term_memory_is_cut(api: Api):
     text = "\n\n".join(f"Paragraph {number}. " + "The mill grinds rye and wheat. " * 12 for number in range(12))
     document_id = await store(api, text, memory_type="long_term")

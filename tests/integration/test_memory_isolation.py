@@ -23,8 +23,8 @@ from tests.integration.memory_cases import ALICE, BOB, CASES, CHANNEL, SECRET, T
 from tests.memories import age
 
 PREFIXES = ("/internal/agent-memory", "/internal/channels", "/admin/memory")
-COUNTERS = ("memory_use", "memory_activity")
-"""What reading changes."""
+COUNTERS = ("memory_use", "memory_activity", "policy_denial")
+"""What reading changes, and what being refused does."""
 
 Route = tuple[str, str]
 
@@ -115,6 +115,8 @@ async def world(settings: Settings, postgres: EmbeddedPostgres) -> AsyncIterator
         "member": (await services.keys.create(microdao, ["member"], "ours")).secret,
         "foreign": (await services.keys.create(foreign, ["owner"], "theirs")).secret,
     }
+    for secret in keys.values():
+        await services.keys.authenticate(secret)  # that they were used is written now, not while a test compares
     transport = httpx.ASGITransport(create_app(services))
     async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
         made = World(client, services, microdao, foreign, keys, Ids(grant=grant["id"]), postgres.admin_url)

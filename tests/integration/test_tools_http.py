@@ -55,7 +55,7 @@ async def call(services: Services, microdao: str, tool: str, **args):
 
 async def set_secret(services: Services, microdao: str, server: ScriptedServer, name: str = "weather") -> None:
     owner = Principal("key", microdao, frozenset({"admin"}))
-    await services.secrets.put(owner, name, SECRET, [f"127.0.0.1:{server.port}"])
+    await services.outside.secrets.put(owner, name, SECRET, [f"127.0.0.1:{server.port}"])
 
 
 async def test_a_call_from_arguments_to_result(start, database, microdao, server):

@@ -51,13 +51,13 @@ async def test_a_secret_is_set_shown_without_its_value_and_deleted(client, servi
     assert set(answers[2].json()) == {"name", "hosts", "changed_by", "created_at", "rotated_at", "last_used_at"}
     assert answers[2].json()["hosts"] == ["api.example.com:443"]
     assert answers[2].json()["last_used_at"] is None
-    assert (await services.secrets.open(microdao, ["weather"], API)).values == {"weather": SECRET}
+    assert (await services.outside.secrets.open(microdao, ["weather"], API)).values == {"weather": SECRET}
     assert (await client.get("/admin/secrets/weather", headers=admin)).json()["last_used_at"] is not None
     assert (await client.delete("/admin/secrets/weather", headers=admin)).json() == {"ok": True}
     assert (await client.get("/admin/secrets/weather", headers=admin)).status_code == 404
     assert (await client.delete("/admin/secrets/weather", headers=admin)).status_code == 404
     with pytest.raises(ToolFailed, match="is not set"):
-        await services.secrets.open(microdao, ["weather"], API)
+        await services.outside.secrets.open(microdao, ["weather"], API)
 
 
 async def test_rotation_replaces_value_and_hosts_together(client, services, microdao):
@@ -66,10 +66,10 @@ async def test_rotation_replaces_value_and_hosts_together(client, services, micr
     second = (await put(client, admin, value="another-value", hosts=["other.example.com:8443"])).json()
     assert second["created_at"] == first["created_at"]
     assert second["rotated_at"] > first["rotated_at"]
-    opened = await services.secrets.open(microdao, ["weather"], Place("other.example.com", 8443))
+    opened = await services.outside.secrets.open(microdao, ["weather"], Place("other.example.com", 8443))
     assert opened.values == {"weather": "another-value"}
     with pytest.raises(ToolFailed, match=r"is not bound to api\.example\.com:443") as refused:
-        await services.secrets.open(microdao, ["weather"], API)
+        await services.outside.secrets.open(microdao, ["weather"], API)
     assert refused.value.code == "unauthorized"
     partial = await client.put("/admin/secrets/weather", json={"hosts": ["evil.example.com"]}, headers=admin)
     assert partial.status_code == 400
@@ -101,7 +101,7 @@ async def test_another_microdao_has_none_of_them(client, services, microdao, dat
             (other, microdao),
         )
     with pytest.raises(Unavailable):
-        await services.secrets.open(other, ["weather"], API)
+        await services.outside.secrets.open(other, ["weather"], API)
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ async def test_lists_are_paged(client, services, microdao):
 
 async def test_operators_reseal_with_a_new_key(services, settings, microdao):
     owner = Principal("key", microdao, frozenset({"admin"}))
-    await services.secrets.put(owner, "weather", SECRET, ["api.example.com"])
+    await services.outside.secrets.put(owner, "weather", SECRET, ["api.example.com"])
     rotated = Services(replace(settings, secret_key="new-key", previous_secret_keys="unused, test-secret-key"))
     newest = Services(replace(settings, secret_key="new-key"))
     try:
         with pytest.raises(Unavailable):
-            await newest.secrets.open(microdao, ["weather"], API)
-        assert (await rotated.secrets.open(microdao, ["weather"], API)).values == {"weather": SECRET}
+            await newest.outside.secrets.open(microdao, ["weather"], API)
+        assert (await rotated.outside.secrets.open(microdao, ["weather"], API)).values == {"weather": SECRET}
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(rotated)), base_url="http://test"
         ) as client:
@@ -153,7 +153,7 @@ async def test_operators_reseal_with_a_new_key(services, settings, microdao):
             operator = await headers(rotated, microdao, "operator")
             resealed = (await client.post("/admin/secrets/reseal", headers=operator)).json()
             assert resealed["resealed"] >= 1
-        assert (await newest.secrets.open(microdao, ["weather"], API)).values == {"weather": SECRET}
+        assert (await newest.outside.secrets.open(microdao, ["weather"], API)).values == {"weather": SECRET}
     finally:
         await rotated.close()
         await newest.close()

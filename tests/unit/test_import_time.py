@@ -73,3 +73,10 @@ def test_queue_functions_import_no_web_framework_and_no_sdk(module: str) -> None
     code = f"import sys, {module}; print(*[name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_executors_load_their_clients_when_they_are_first_used() -> None:
+    code = "import sys, shared.tools.toolbox, shared.tools.executors.http, shared.tools.executors.mcp;"
+    code += "print(*[name for name in ('httpx2', 'mcp', 'cryptography', 'anyio') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -155,9 +155,10 @@ def test_sealed_garbage_is_refused_with_its_line(lines):
         ([item(document_id="doc_9", position=0)], "line 2: the file has no document 'doc_9'"),
         ([item(summary_id="mem_9")], "line 2: the file has no other item 'mem_9'"),
         ([item(summary_id="mem_1")], "line 2: the file has no other item 'mem_1'"),
+        ([item(id="a", summary_id="b"), item(id="b", summary_id="a")], "line 2: the summaries of this item"),
         ([item(), document()], "line 2 must be of kind 'document'"),
     ],
-    ids=range(35),
+    ids=range(36),
 )  # fmt: skip
 def test_bad_lines_are_named(lines, message):
     with pytest.raises(InvalidRequest) as refused:

@@ -27,6 +27,12 @@ def test_the_environment_wins_over_the_profile() -> None:
         ("DAARION_INLINE_OUTBOX", "maybe"),
         ("DAARION_LLM_TIMEOUT_S", "-1"),
         ("DATABASE_POOL_SIZE", "0"),
+        ("DAARION_PRIVATE_HOSTS", "127.0.0.1"),
+        ("DAARION_PRIVATE_HOSTS", "127.0.0.1:9000,*:80"),
+        ("DAARION_PRIVATE_HOSTS", "http://127.0.0.1:9000"),
+        ("DAARION_TOOL_PORTS", "80;443"),
+        ("DAARION_PLATFORM_URL", "platform.internal"),
+        ("DAARION_PLATFORM_URL", "https://user@platform.internal"),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str) -> None:
@@ -36,3 +42,10 @@ def test_a_bad_value_is_named(name: str, value: str) -> None:
 
 def test_every_setting_has_a_variable() -> None:
     assert set(VARIABLES) == set(Settings.__dataclass_fields__)
+
+
+def test_ways_out_for_tools() -> None:
+    settings = load_settings(
+        {"DAARION_PRIVATE_HOSTS": "127.0.0.1:9000, [::1]:80", "DAARION_PLATFORM_URL": "http://a:1/x"}
+    )
+    assert (settings.private_hosts, settings.platform_url) == ("127.0.0.1:9000, [::1]:80", "http://a:1/x")

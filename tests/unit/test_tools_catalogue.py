@@ -9,6 +9,7 @@ from shared.tools.builtin import BUILTINS
 from shared.tools.catalogue.seed import first_documents, first_tools
 from shared.tools.executors.http_config import check_http_config
 from shared.tools.model import Tool, by_function_name
+from shared.tools.workspace.devtools import DEVTOOLS
 
 ROWS = first_tools("microdao:a")
 
@@ -25,7 +26,7 @@ def test_entry(row: dict[str, Any]):
     assert row["parameters"]["additionalProperties"] is False
     assert all(field["description"] for field in row["parameters"]["properties"].values())
     if row["executor"] == "builtin":
-        assert row["config"]["function"] in BUILTINS
+        assert row["config"]["function"] in {*BUILTINS, *DEVTOOLS}
     else:
         config = {name: value for name, value in row["config"].items() if name != "base"}
         check_http_config({**config, "url": f"https://platform.test{config['url']}"}, row["parameters"])
@@ -34,7 +35,9 @@ def test_entry(row: dict[str, Any]):
 
 
 def test_every_builtin_is_in_the_catalogue_once():
-    assert sorted(row["config"]["function"] for row in ROWS if row["executor"] == "builtin") == sorted(BUILTINS)
+    assert sorted(row["config"]["function"] for row in ROWS if row["executor"] == "builtin") == sorted(
+        {*BUILTINS, *DEVTOOLS}
+    )
 
 
 def test_function_names_are_what_openai_takes_and_lead_back():

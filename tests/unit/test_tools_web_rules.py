@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.tools.model import ToolFailed
-from shared.tools.web.addresses import Place, Reach, host_fault, is_public, parse_place
+from shared.tools.web.addresses import Place, Reach, host_fault, is_public, parse_place, read_reach
 from shared.tools.web.answers import Answer, check_status, is_readable, pick, retry_after_s, value_of
 from shared.tools.web.errors import BusyService, UnusableAnswer
 
@@ -96,6 +96,16 @@ def test_what_is_no_place(text):
 def test_a_place_with_a_default_port():
     assert parse_place("API.example.com", 443) == Place("api.example.com", 443)
     assert parse_place("[::1]", 443) == Place("::1", 443)
+
+
+def test_reach_of_the_settings():
+    reach = read_reach(" 80, 8443,", "127.0.0.1:9000, [::1]:80")
+    assert reach == Reach(ports=frozenset({80, 8443}), private=frozenset({Place("127.0.0.1", 9000), Place("::1", 80)}))
+    assert reach.with_private(Place("a", 1)).private == reach.private | {Place("a", 1)}
+    assert read_reach("", "") == Reach(ports=frozenset())
+    for ports, private in (("0", ""), ("x", ""), ("80", "127.0.0.1"), ("80", "0x7f.1:80")):
+        with pytest.raises(ValueError, match=r"is not a port|must be|names no host"):
+            read_reach(ports, private)
 
 
 def answer(status=200, body=b"", kind="application/json", **headers):

@@ -49,6 +49,8 @@ class Documents:
     async def add(self, document: NewDocument) -> Row:
         """Keep a document, all of it or nothing; the same bytes in the same scope are kept once.
 
+        Adding them again renews importance and expiry, and brings back what was forgotten of it or has expired.
+
         Raises InvalidRequest, TooLarge, UnsupportedMediaType, NotFound (agent, scope) or Unauthorized.
         """
         parsed = await asyncio.to_thread(
@@ -60,9 +62,9 @@ class Documents:
         items = await asyncio.to_thread(lambda: [_item_row(document, row, chunk) for chunk in chunks])
         place = document.microdao_id, document.agent_id, scope
         async with self._intake.writing(*place, by_admin=document.by_admin) as (connection, scope_id):
-            if await store_documents.insert_document(connection, row | {"scope_id": scope_id}):
-                await store.insert_items(connection, [item | {"scope_id": scope_id} for item in items])
-                await enqueue_items(connection, document.microdao_id, [item["id"] for item in items])
+            await store_documents.insert_document(connection, row | {"scope_id": scope_id})
+            await store.insert_items(connection, [item | {"scope_id": scope_id} for item in items])
+            await enqueue_items(connection, document.microdao_id, [item["id"] for item in items])
         return await self.get(document.microdao_id, document.agent_id, row["id"])
 
     async def get(self, microdao_id: str, agent_id: str, document_id: str) -> Row:

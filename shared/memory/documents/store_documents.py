@@ -10,7 +10,7 @@ INSERT INTO memory_document (id, microdao_id, scope_id, agent_id, title, source,
     chunks, metadata)
 VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(title)s, %(source)s, %(media_type)s, %(content_hash)s,
     %(characters)s, %(chunks)s, %(metadata)s)
-ON CONFLICT (id) DO NOTHING RETURNING id
+ON CONFLICT (id) DO NOTHING
 """
 
 _SELECT: Final = """
@@ -22,9 +22,9 @@ FROM memory_document d JOIN memory_scope s USING (scope_id) LEFT JOIN memory_ite
 _GROUP: Final = " GROUP BY d.id, s.kind, s.name"
 
 
-async def insert_document(connection: Connection, document: Mapping[str, Any]) -> bool:
-    """Keep a document's row; False when it is there already."""
-    return await fetch_one(connection, _INSERT, document) is not None
+async def insert_document(connection: Connection, document: Mapping[str, Any]) -> None:
+    """Keep a document's row, unless it is there already."""
+    await connection.execute(_INSERT, document)
 
 
 async def read_document(connection: Connection, document_id: str) -> Row | None:

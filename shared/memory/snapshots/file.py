@@ -172,6 +172,22 @@ def _check_references(documents: Sequence[DocumentLine], items: Sequence[ItemLin
             raise InvalidRequest(f"line {item.line}: the file has no document {item.document_id[:80]!r}")
         if item.summary_id is not None and (item.summary_id not in known_items or item.summary_id == item.id):
             raise InvalidRequest(f"line {item.line}: the file has no other item {item.summary_id[:80]!r}")
+    _check_summaries(items)
+
+
+def _check_summaries(items: Sequence[ItemLine]) -> None:
+    """What stands for an item is found in its place: in a circle of items nothing would ever be found."""
+    stands_for = {one.id: one.summary_id for one in items if one.summary_id is not None}
+    settled: set[str] = set()
+    for item in items:
+        passed: set[str] = set()
+        at: str | None = item.id
+        while at is not None and at not in settled:
+            if at in passed:
+                raise InvalidRequest(f"line {item.line}: the summaries of this item stand for one another in a circle")
+            passed.add(at)
+            at = stands_for.get(at)
+        settled |= passed
 
 
 def _check_unique(places: Iterable[tuple[int, Any]]) -> None:

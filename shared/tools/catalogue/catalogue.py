@@ -19,6 +19,7 @@ from shared.tools.catalogue.definition import (
     check_labels,
     check_name,
 )
+from shared.tools.catalogue.plugins import Plugins, adopt
 
 _NO_LIMIT: Final = 2**31 - 1
 _MAX_REASON: Final = 500
@@ -53,8 +54,9 @@ class Catalogue:
     """Each method works in one microDAO. Tools are rows: their active version's fields with ``tags``, ``aliases``,
     ``latest_version``, ``pending_version``, ``disabled_reason``, ``import_id``."""
 
-    def __init__(self, database: Database, checks: ConfigChecks) -> None:
+    def __init__(self, database: Database, checks: ConfigChecks, plugins: Plugins | None = None) -> None:
         self._database = database
+        self._plugins = plugins or Plugins()
         self._checks = checks
 
     async def create(self, principal: Principal, new: NewTool) -> Row:
@@ -74,10 +76,15 @@ class Catalogue:
             return await _record(connection, tool_id)
 
     async def list_page(self, microdao_id: str, wanted: Mapping[str, Any], after: str, limit: int) -> list[Row]:
-        """Tools by name, from the one after ``after``. ``wanted`` may name ``tag``, ``executor``, ``active``."""
+        """Tools by name, from the one after ``after``. ``wanted`` may name ``tag``, ``executor``, ``active``.
+
+        The first page has those of packages that were installed meanwhile, too.
+        """
         check_text(after, "after")
         asked = {"tag": None, "executor": None, "active": None, **wanted, "after": after, "limit": limit}
         async with self._database.tenant(microdao_id) as connection:
+            if not after:
+                await adopt(connection, microdao_id, self._plugins)
             return await store_tools.list_records(connection, asked)
 
     async def get(self, microdao_id: str, tool_id: str) -> Row:

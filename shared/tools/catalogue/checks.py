@@ -1,21 +1,20 @@
 """The config check of each executor of this installation."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 from shared.tools.builtin import BUILTINS
 from shared.tools.catalogue.configs import ConfigCheck, ConfigChecks, check_code
 from shared.tools.executors.agent import check_agent_config
 from shared.tools.executors.chain import check_chain_config
-from shared.tools.executors.http_config import check_http_config, url_fault
+from shared.tools.executors.http_config import check_http_config
+from shared.tools.executors.mcp import check_mcp_config
 
-_MCP_FIELDS: Final = frozenset({"url", "tool", "headers", "secret_ref"})
 
-
-def config_checks(plugins: Collection[str] = ()) -> ConfigChecks:
-    """The checks, by executor. ``plugins`` are the names of the tools that installed packages bring."""
+def config_checks(functions: Collection[str] = (), plugins: Collection[str] = ()) -> ConfigChecks:
+    """The checks, by executor. ``functions`` are built-in ones that reach outside, ``plugins`` tools of packages."""
     checks: dict[str, ConfigCheck] = {
-        "builtin": _check_builtin,
+        "builtin": _check_builtin({*BUILTINS, *functions}),
         "http": check_http_config,
         "python": _check_python(plugins),
         "mcp": _check_mcp,
@@ -25,9 +24,12 @@ def config_checks(plugins: Collection[str] = ()) -> ConfigChecks:
     return ConfigChecks(checks)
 
 
-def _check_builtin(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    if config.get("function") not in BUILTINS:
-        raise ValueError(f"function must be one of {', '.join(sorted(BUILTINS))}")
+def _check_builtin(functions: Collection[str]) -> ConfigCheck:
+    def check(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+        if config.get("function") not in functions:
+            raise ValueError(f"function must be one of {', '.join(sorted(functions))}")
+
+    return check
 
 
 def _check_python(plugins: Collection[str]) -> ConfigCheck:
@@ -43,9 +45,4 @@ def _check_python(plugins: Collection[str]) -> ConfigCheck:
 
 
 def _check_mcp(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    if surplus := sorted(config.keys() - _MCP_FIELDS):
-        raise ValueError(f"{surplus[0]} is not a field of an mcp tool")
-    if fault := url_fault(config.get("url")):
-        raise ValueError(f"url {fault}")
-    if not isinstance(config.get("tool"), str) or not config["tool"]:
-        raise ValueError("tool must name the server's tool")
+    check_mcp_config(config)

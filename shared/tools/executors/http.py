@@ -1,8 +1,8 @@
 """The ``http`` executor: one request to the URL of the tool's config (``http_config`` says what that may hold)."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
 
 from shared.tools.executors.http_config import method_of
 from shared.tools.executors.http_request import HttpCall, build_call, needed_secrets, with_defaults
@@ -20,21 +20,11 @@ _SAFE = ("GET", "HEAD")
 _TOKEN = "platform token"  # noqa: S105 - what redaction shows in its place
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
-    """The services that the platform's own tools call: where they are, how to get there, and the token they take."""
-
-    url: str
-    client: "Callable[[], WebClient]"
-    token: str = ""
-
-
 class HttpExecutor:
     """An outer executor. It neither retries nor stores."""
 
-    def __init__(self, outside: Outside, platform: Platform | None = None) -> None:
+    def __init__(self, outside: Outside) -> None:
         self._outside = outside
-        self._platform = platform
 
     async def __call__(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
         """The service's answer: JSON as its value, text as a string.
@@ -46,23 +36,25 @@ class HttpExecutor:
         names = needed_secrets(tool.config)
         async with self._outside.opened(invocation.microdao_id, names, _fixed_url(tool.config)) as secrets:
             call = build_call(tool.config, args, secrets.values)
-            return await _call(self._outside.client(), tool, call, invocation, secrets)
+            return await _call(self._outside.client, tool, call, invocation, secrets)
 
     async def _call_platform(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
         """The platform's services are told for whom the call is."""
         from shared.tools.secrets.secrets import OpenSecrets
 
-        if self._platform is None:
+        platform = self._outside.platform
+        if platform is None:
             raise ToolFailed(
                 f"{tool.name} needs the platform's services; this installation has no DAARION_PLATFORM_URL"
             )
-        config = {**tool.config, "url": self._platform.url.rstrip("/") + tool.config["url"]}
-        secrets = OpenSecrets.of({_TOKEN: self._platform.token} if self._platform.token else {})
+        config = {**tool.config, "url": platform.url + tool.config["url"]}
+        secrets = OpenSecrets.of({_TOKEN: platform.token} if platform.token else {})
         call = build_call(config, args, {})
-        call.headers |= {"X-Daarion-Microdao": invocation.microdao_id, "X-Daarion-Agent": invocation.agent_id}
-        if self._platform.token:
-            call.headers["Authorization"] = f"Bearer {self._platform.token}"
-        return await _call(self._platform.client(), tool, call, invocation, secrets)
+        for header, caller in (("Microdao", invocation.microdao_id), ("Agent", invocation.agent_id)):
+            call.headers[f"X-Daarion-{header}"] = quote(caller, safe=":")
+        if platform.token:
+            call.headers["Authorization"] = f"Bearer {platform.token}"
+        return await _call(platform.client, tool, call, invocation, secrets)
 
 
 async def _call(
@@ -103,7 +95,5 @@ def _result(answer: Answer, config: Mapping[str, Any], secrets: "OpenSecrets") -
 
 def _fixed_url(config: Mapping[str, Any]) -> str:
     """The tool's URL up to its path, which is all that decides where it leads."""
-    from urllib.parse import urlsplit
-
     parts = urlsplit(config["url"])
     return f"{parts.scheme}://{parts.netloc}/"

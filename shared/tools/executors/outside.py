@@ -1,13 +1,17 @@
 """What the executors that call services have in common: secrets opened for a place, redaction, what a failure means."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from shared.db.database import Database
 from shared.observability import redacted
+from shared.settings import Settings
 from shared.tools.model import Invocation, Tool, ToolFailed, ToolUncertain
+from shared.tools.web.addresses import Reach, read_reach
 from shared.tools.web.errors import BusyService, UnusableAnswer
 
 if TYPE_CHECKING:
@@ -20,11 +24,52 @@ _MAYBE_DONE = (502, 504)
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
-    """The way out. Both are made when they are first needed: most functions start without."""
+class Platform:
+    """Where the platform's services are, how to get there, and the token that they take."""
 
-    client: "Callable[[], WebClient]"
-    secrets: "Callable[[], Secrets]"
+    url: str
+    client: "WebClient"
+    token: str = field(default="", repr=False)
+
+
+class Outside:
+    """The way out for tools. Its parts are made when they are first needed: most functions start without."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._database = database
+        self._settings = settings
+
+    @cached_property
+    def client(self) -> "WebClient":
+        """Goes to the public internet, and to the private places that the installation's settings list."""
+        from shared.tools.web.client import WebClient
+
+        return WebClient(self._reach)
+
+    @cached_property
+    def platform(self) -> "Platform | None":
+        """The platform's own services: its tools may go there, which makes them no private place of tenants' tools."""
+        from shared.tools.web.client import WebClient
+        from shared.tools.web.redirects import parse_url, place_of
+
+        url = self._settings.platform_url.rstrip("/")
+        if not url:
+            return None
+        client = WebClient(self._reach.with_private(place_of(parse_url(url))))
+        return Platform(url, client, self._settings.platform_token)
+
+    @cached_property
+    def secrets(self) -> "Secrets":
+        """What tools prove themselves with. Raises Unavailable without a key to seal them by."""
+        from shared.tools.secrets.sealing import Sealer
+        from shared.tools.secrets.secrets import Secrets
+
+        previous = [key.strip() for key in self._settings.previous_secret_keys.split(",") if key.strip()]
+        return Secrets(self._database, Sealer([self._settings.secret_key, *previous]))
+
+    @cached_property
+    def _reach(self) -> Reach:
+        return read_reach(self._settings.tool_ports, self._settings.private_hosts)
 
     @asynccontextmanager
     async def opened(self, microdao_id: str, names: Iterable[str], url: str) -> AsyncIterator["OpenSecrets"]:
@@ -36,12 +81,12 @@ class Outside:
 
         wanted, parsed = set(names), parse_url(url)
         place = place_of(parsed)
-        if wanted and parsed.scheme != "https" and place not in self.client().reach.private:
+        if wanted and parsed.scheme != "https" and place not in self.client.reach.private:
             raise ToolFailed("secrets are sent over https only", code="unauthorized")
         if not wanted:
             yield _no_secrets()
             return
-        secrets = await self.secrets().open(microdao_id, wanted, place)
+        secrets = await self.secrets.open(microdao_id, wanted, place)
         with redacted(secrets.redactor.text):
             try:
                 yield secrets

@@ -19,18 +19,25 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text with each secret replaced by ``[secret name]``."""
-        if self._pattern is None:
+        if self._pattern is None or not self._is_in(text):
             return text
         return self._pattern.sub(lambda found: f"[secret {self._names[found[0]]}]", text)
 
     def value(self, value: Any) -> Any:
         """The same for JSON: its strings, field names and numbers. Nested at most as deep as ``wire.depth`` lets in."""
+        # One search through the whole, which is most often all: it is many times cheaper than a look at each part.
+        return self._replaced(value) if self._is_in(json.dumps(value, ensure_ascii=False)) else value
+
+    def _is_in(self, text: str) -> bool:
+        return any(form in text for form in self._names)
+
+    def _replaced(self, value: Any) -> Any:
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, dict):
-            return {self.text(name): self.value(one) for name, one in value.items()}
+            return {self.text(name): self._replaced(one) for name, one in value.items()}
         if isinstance(value, list):
-            return [self.value(one) for one in value]
+            return [self._replaced(one) for one in value]
         if isinstance(value, int | float) and not isinstance(value, bool):
             shown = self.text(str(value))
             return value if shown == str(value) else shown

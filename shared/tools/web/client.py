@@ -21,8 +21,8 @@ from shared.tools.web.transport import CONNECT_TIMEOUT_S, AnswerRefused, PinnedT
 _TIMEOUTS = {"connect": CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
 _MAX_ERROR_BYTES = 4096
 
-# These write URLs, headers and bodies, where secrets are.
-for _name in ("httpx2", "httpcore2", "mcp"):
+# These write URLs, headers and bodies, where secrets are ("client" is the MCP SDK's).
+for _name in ("httpx2", "httpcore2", "mcp", "client"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
 
@@ -75,7 +75,7 @@ class WebClient:
         except TimeoutError:
             raise lost(first.place, progress, "did not answer in time", "tool_timeout") from None
         except httpx2.TransportError as error:
-            raise lost(first.place, progress, _told(error)) from None
+            raise lost(first.place, progress, told(error)) from None
 
     @asynccontextmanager
     async def transport(self, microdao_id: str, place: Place, *, max_bytes: int) -> AsyncIterator[PinnedTransport]:
@@ -135,7 +135,7 @@ def lost(place: Place, progress: Progress, what: str, code: str = "tool_failed")
     return NothingSent(f"{place} {what}; nothing was sent", code=code)
 
 
-def _told(error: httpx2.TransportError) -> str:
+def told(error: httpx2.TransportError) -> str:
     """What happened, in our own words: the library's may quote what was sent."""
     if isinstance(error, httpx2.ConnectTimeout):
         return "took too long to connect to"

@@ -28,3 +28,11 @@ class UnusableAnswer(ToolFailed):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class CallerRefused(ToolFailed):
+    """The service does not take the caller's credentials: ``status`` is 401 or 403."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, code="unauthorized")
+        self.status = status

@@ -9,7 +9,8 @@ import socket
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any, Protocol, cast
 
 import httpcore2
@@ -21,6 +22,7 @@ from shared.tools.web.errors import AddressRefused
 CONNECT_TIMEOUT_S = 3.0
 MAX_ANSWER_BYTES = 1 << 20
 _MAX_ADDRESSES = 4  # tried in turn within the connect timeout
+_RESOLVER_THREADS = 16
 _PIECE_BYTES = 1 << 16
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 
@@ -34,8 +36,8 @@ class AnswerRefused(httpx2.StreamError):
 
 async def resolve(place: Place) -> list[str]:
     """Ask the system's resolver. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, place.host, place.port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_resolver_threads(), ask)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
@@ -185,6 +187,12 @@ def _unpacker(encoding: str) -> _Unpacker:
     if encoding in ("gzip", "x-gzip"):
         return _Gunzip()
     raise AnswerRefused("the answer is packed in a way that was not asked for")
+
+
+@cache
+def _resolver_threads() -> ThreadPoolExecutor:
+    """Of their own, so that a slow name server keeps nothing else waiting that runs in threads."""
+    return ThreadPoolExecutor(_RESOLVER_THREADS, thread_name_prefix="tool-dns")
 
 
 @cache

@@ -39,7 +39,7 @@ class DocumentFetcher:
             request = WebRequest(
                 microdao_id=microdao_id, method="GET", url=url, headers=headers, max_redirects=_REDIRECTS
             )
-            answer = await self._outside.client().send(request, deadline)
+            answer = await self._outside.client.send(request, deadline)
             check_status(answer, "the document's server", secrets.redactor.text)
         return await asyncio.to_thread(_parsed, answer)
 

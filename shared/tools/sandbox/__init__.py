@@ -1,0 +1,1 @@
+"""Where tools that somebody else wrote run: without our files, network, processes or secrets."""

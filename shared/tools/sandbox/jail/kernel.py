@@ -1,0 +1,32 @@
+"""System calls that Python has no function for."""
+
+import ctypes
+import os
+from typing import Final
+
+libc: Final = ctypes.CDLL(None, use_errno=True)
+
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+
+
+def check(answer: int, what: str) -> int:
+    """The answer of a call of the C library. Raises OSError where it is negative."""
+    if answer < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return answer
+
+
+def die_with_parent(signal: int) -> None:
+    """Have the kernel send this process ``signal`` when the thread that forked it ends."""
+    check(libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0), "PR_SET_PDEATHSIG")
+
+
+def forbid_new_privileges() -> None:
+    """No set-uid program can raise this process again."""
+    check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
+
+
+def hide_memory() -> None:
+    """No process of the same user may trace this one or read its /proc files."""
+    check(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0), "PR_SET_DUMPABLE")
