@@ -40,7 +40,7 @@ class Toolbox:
         self._database = database
         self._outbox = outbox
         self._policy = policy
-        self._plugins = plugins or Plugins()
+        self._plugins = Plugins() if plugins is None else plugins
         self._runner = Runner(database, (executors or Executors()).extended({"chain": ChainExecutor(self.execute)}))
 
     async def find(self, microdao_id: str, name_or_id: str) -> Tool:

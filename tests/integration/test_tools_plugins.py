@@ -75,7 +75,8 @@ async def test_a_package_brings_tools_without_a_restart(
     permissions = f"/internal/tools/agents/{SOFIA}/permissions"
     assert (await admin.put(permissions, json={"grant": ["voice.shout"]})).status_code == 404
     install(site, "daarion_voice", CODE, "voice = daarion_voice:TOOLS")
-    assert (await admin.put(permissions, json={"grant": ["voice.shout", "voice.whisper"]})).status_code == 200
+    granted = await admin.put(permissions, json={"grant": ["voice.shout", "voice.whisper"]})
+    assert granted.status_code == 200, granted.text
     shouted = await call(admin, "voice.shout", "hey")
     assert (shouted["status"], shouted["result"]) == ("succeeded", {"said": "HEY", "for": SOFIA})
     assert (await call(admin, "voice.whisper", "HEY"))["result"] == "hey"

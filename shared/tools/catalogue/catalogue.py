@@ -56,7 +56,7 @@ class Catalogue:
 
     def __init__(self, database: Database, checks: ConfigChecks, plugins: Plugins | None = None) -> None:
         self._database = database
-        self._plugins = plugins or Plugins()
+        self._plugins = Plugins() if plugins is None else plugins
         self._checks = checks
 
     async def create(self, principal: Principal, new: NewTool) -> Row:
