@@ -16,7 +16,7 @@ else
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check format bench-startup bench-gateway bench-memory bench-memory-scale reset lock
+.PHONY: help run test soak check format bench-startup bench-gateway bench-memory bench-memory-scale bench-tool-search bench-sandbox reset lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,12 @@ bench-memory: $(VENV)/.dev ## Measure what memory finds (LoCoMo, Ukrainian, Russ
 bench-memory-scale: ITEMS ?= 100000,1000000
 bench-memory-scale: $(VENV)/.dev ## Measure memory among 100,000 and a million items
 	@$(BIN)/python -m bench.memory.scale --items $(ITEMS)
+
+bench-tool-search: $(VENV)/.dev ## Measure what tool search finds (Seal-Tools, MetaTool) and how fast
+	@$(BIN)/python -m bench.tool_search
+
+bench-sandbox: $(VENV)/.dev ## Measure sandboxed calls beside a plain interpreter
+	@$(BIN)/python -m bench.sandbox
 
 reset: ## Delete the data folder (DAARION_HOME)
 	@if [ -x $(BIN)/daarion ]; then $(BIN)/daarion reset; else rm -rf "$${DAARION_HOME:-.daarion}"; fi

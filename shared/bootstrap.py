@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from shared.policy.policy import Policy
     from shared.policy.tenants import Tenants
     from shared.router.flows import Flows
+    from shared.tools.builtin.followups import Followups
+    from shared.tools.builtin.notifications import Notifications
+    from shared.tools.builtin.webhooks import Webhooks
     from shared.tools.catalogue.catalogue import Catalogue
     from shared.tools.catalogue.configs import ConfigChecks
     from shared.tools.catalogue.imports.imports import Imports
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from shared.tools.executors.outside import Outside
     from shared.tools.sandbox.monty import Monty
     from shared.tools.sandbox.probe import ProbedSandbox
+    from shared.tools.search.indexer import ToolIndexer
+    from shared.tools.search.searcher import ToolSearch
     from shared.tools.toolbox import Toolbox
     from shared.tools.workspace.devtools import DevTools
     from shared.usage.meter import Meter
@@ -201,8 +206,38 @@ class Services:
             "mcp": McpExecutor(self.outside),
             "python": PluginExecutor(self.plugins, PythonExecutor(self.sandbox, WebBroker(self.outside), self.monty)),
         }
-        executors = Executors(outer, self.devtools.functions)
+        executors = Executors(outer, self._tool_functions())
         return Toolbox(self.database, self.outbox, self.policy, executors, self.plugins)
+
+    def _tool_functions(self) -> "dict[str, OuterExecutor]":
+        from shared.agents.models import AgentModels
+        from shared.tools.builtin.outer import open_outer_builtins
+
+        models = AgentModels(self.database)
+        builtin = open_outer_builtins(self.database, lambda: self.memory, lambda: self.gateway, models)
+        return {**builtin, **self.devtools.functions}
+
+    @cached_property
+    def followups(self) -> "Followups":
+        """Reminders, and what fires them."""
+        from shared.tools.builtin.followups import Followups
+
+        return Followups(self.database, self.outbox)
+
+    @cached_property
+    def notifications(self) -> "Notifications":
+        """Inboxes."""
+        from shared.tools.builtin.notifications import Notifications
+
+        return Notifications(self.database, lambda: self.memory)
+
+    @cached_property
+    def webhooks(self) -> "Webhooks":
+        """What microDAOs' own servers are told."""
+        from shared.tools.builtin.poster import WebPoster
+        from shared.tools.builtin.webhooks import Webhooks
+
+        return Webhooks(self.database, self.outbox, WebPoster(lambda: self.outside.client), self.outside.sealer)
 
     @cached_property
     def sandbox(self) -> "ProbedSandbox":
@@ -256,9 +291,11 @@ class Services:
     @cached_property
     def config_checks(self) -> "ConfigChecks":
         """Whether an executor can work with a tool's config."""
+        from shared.tools.builtin import OUTER_BUILTINS
         from shared.tools.catalogue.checks import config_checks
+        from shared.tools.workspace.devtools import DEVTOOLS
 
-        return config_checks(self.devtools.functions, self.plugins)
+        return config_checks({*OUTER_BUILTINS, *DEVTOOLS}, self.plugins)
 
     @cached_property
     def plugins(self) -> "Plugins":
@@ -268,11 +305,32 @@ class Services:
         return Plugins()
 
     @cached_property
+    def tool_search(self) -> "ToolSearch":
+        """Finding the tools for a request."""
+        from shared.tools.search.searcher import ToolSearch
+
+        return ToolSearch(self.database, self.memory.spaces, self.settings.profile)
+
+    @cached_property
+    def tool_indexer(self) -> "ToolIndexer":
+        """Making tools findable by meaning."""
+        from shared.tools.search.indexer import ToolIndexer
+
+        return ToolIndexer(self.database, self.outbox, self.memory.spaces)
+
+    @cached_property
     def agents(self) -> "AgentRuntime":
         """Sessions and the agent loop."""
         from shared.agents.runtime import AgentRuntime
 
-        return AgentRuntime(self.database, self.gateway, self.memory, self.toolbox, self.policy)
+        return AgentRuntime(
+            self.database,
+            self.gateway,
+            self.memory,
+            self.toolbox,
+            self.policy,
+            tool_search=lambda: self.tool_search,
+        )
 
     @cached_property
     def flows(self) -> "Flows":

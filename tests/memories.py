@@ -28,7 +28,7 @@ async def queued(database: Database, microdao: str) -> list[IndexJob]:
         # The largest first: ids made in the same millisecond have no order.
         rows = await fetch_all(
             connection,
-            "SELECT body FROM outbox WHERE queue = 'memory' ORDER BY jsonb_array_length(body->'item_ids') DESC, id",
+            "SELECT body FROM outbox WHERE body ? 'item_ids' ORDER BY jsonb_array_length(body->'item_ids') DESC, id",
         )
     bodies = [row["body"] for row in rows]
     return [

@@ -28,6 +28,9 @@ _LATER: Final = (
     "routes_tool_imports",  # before the next: it has paths that the next takes for ids
     "routes_tools_admin",
     "routes_secrets",
+    "routes_notifications",
+    "routes_webhooks",
+    "routes_tool_search",
     "routes_policy",
     "routes_policies",
     "routes_agents",

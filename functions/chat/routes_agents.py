@@ -59,7 +59,7 @@ class BlueprintView(View):
     kind: str
     llm: dict[str, Any]
     limits: dict[str, Any]
-    tools: list[str]
+    tools: list[str] | dict[str, Any]
 
 
 class BlueprintPage(View):

@@ -1,7 +1,9 @@
 """Runs queued tool calls, tells the waiting flow how they ended, and sends again what was lost on the way.
 
-Messages carry ids only: from the outbox ``{"job_id", "microdao_id", "execution_id"}``, from the router's state machine
-``{"task_token", "job": {"microdao_id", "flow_id", "execution_id", …}}``. The schedule sends ``{"task": "sweep"}``.
+Messages carry ids only: from the outbox ``{"job_id", "microdao_id"}`` with the ``execution_id`` of a tool call, the
+``notification_id`` of what is to be said in a channel, or the ``delivery_id`` of what a webhook is to be told; from the
+router's state machine ``{"task_token", "job": {"microdao_id", "flow_id", "execution_id", …}}``. The schedule sends
+``{"task": "sweep"}``.
 """
 
 from typing import Any
@@ -15,11 +17,17 @@ SWEEP_AFTER_S = 60.0
 
 
 async def run_message(services: Services, body: dict[str, Any]) -> None:
-    """Run one execution and tell the step that waits for it, if any.
+    """Do what one message asks: run an execution and tell the step that waits for it, say or deliver a notification.
 
-    Raises when it could not be run at all, so that the message is delivered again.
+    Raises when it could not be done at all, so that the message is delivered again.
     """
     job = body.get("job", body)
+    if "delivery_id" in job:
+        await services.webhooks.deliver(job["microdao_id"], job["delivery_id"], job.get("job_id"))
+        return
+    if "notification_id" in job:
+        await services.notifications.say_in_channel(job["microdao_id"], job["notification_id"], job.get("job_id"))
+        return
     with correlated(job.get("flow_id", "")):
         outcome = await services.toolbox.run_queued(
             job["microdao_id"], job["execution_id"], body.get("task_token"), body.get("job_id")
@@ -41,7 +49,8 @@ async def _answer_step(services: Services, task_token: str, outcome: ToolOutcome
 async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
     """``{"task": "sweep"}``: send again what nobody acted on for a minute, or with ``lost_queue`` everything.
 
-    Executions whose runner died are settled, sessions whose process died in a turn are failed.
+    Executions whose runner died are settled, follow-ups that are due fire, sessions whose process died in a turn are
+    failed.
     ``{"task": "refresh_imports"}``: look at the sources of imported tools whose time has come.
     """
     if event.get("task") == "refresh_imports":
@@ -51,6 +60,7 @@ async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
     older_than_s = 0.0 if event.get("lost_queue") else SWEEP_AFTER_S
     requeued = await services.outbox.sweep("tool", older_than_s=older_than_s)
     requeued += await services.toolbox.sweep()
+    await services.followups.fire_due()
     await services.agents.sweep()
     return {"requeued": requeued}
 

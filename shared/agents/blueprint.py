@@ -1,6 +1,6 @@
 """A blueprint: the versioned definition of an agent's behaviour."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -53,6 +53,30 @@ class SanitizeOptions(BaseModel):
         return SanitizePolicy(mode=self.mode, answers=self.answers, patterns=patterns, fail_closed=self.fail_closed)
 
 
+class ToolRules(BaseModel):
+    """Which of the tools that the agent was granted are offered, and how many at once.
+
+    Without ``allow`` all of them. Where they are more than ``max_in_prompt``, the ``required`` ones are offered and so
+    many of the others, the best for what was said (strategy ``search``).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    required: list[str] = Field(default_factory=list, max_length=50)
+    allow: list[str] | None = Field(default=None, max_length=500)
+    deny: list[str] = Field(default_factory=list, max_length=500)
+    max_in_prompt: int = Field(default=12, ge=1, le=100)
+    strategy: Literal["search", "all"] = "search"
+
+    @property
+    def named(self) -> list[str]:
+        """The tools that the rules ask for by name."""
+        return [name for name in dict.fromkeys([*self.required, *(self.allow or ())]) if name not in self.deny]
+
+    def offers(self, name: str) -> bool:
+        """Whether a granted tool is offered at all."""
+        return name not in self.deny and (self.allow is None or name in self.allow or name in self.required)
+
+
 class BlueprintDefinition(BaseModel):
     """What a version fixes. ``tools`` names what is offered; a tool must also be granted to the agent to run.
 
@@ -70,6 +94,11 @@ class BlueprintDefinition(BaseModel):
     kind: Literal["tool_calling"] = "tool_calling"
     llm: LlmOptions = Field(default_factory=LlmOptions)
     limits: Limits = Field(default_factory=Limits)
-    tools: list[str] = Field(default_factory=list, max_length=200)
+    tools: Annotated[list[str], Field(max_length=200)] | ToolRules = Field(default_factory=list)
     sanitize: SanitizeOptions | None = None
     cache_ttl_s: int | None = Field(default=None, ge=1, le=MAX_TTL_S)
+
+    @property
+    def tool_rules(self) -> ToolRules:
+        """``tools`` as rules; a list of names allows just these."""
+        return self.tools if isinstance(self.tools, ToolRules) else ToolRules(allow=self.tools)

@@ -37,6 +37,12 @@ def last_user_text(messages: Sequence[dict[str, Any]]) -> str:
     return next((text_of(message) for message in reversed(messages) if message.get("role") == "user"), "")
 
 
+def called_functions(messages: Sequence[dict[str, Any]]) -> set[str]:
+    """The names of the functions that the model has called so far."""
+    calls = [call for message in messages for call in message.get("tool_calls") or ()]
+    return {call["function"]["name"] for call in calls if call.get("function")}
+
+
 def unseen_messages(stored: Sequence[dict[str, Any]], sent: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What a request adds to a session. Clients may send only what is new, or the whole conversation again."""
     spoken = [_spoken(message) for message in stored if _is_spoken(message)]

@@ -1,12 +1,13 @@
 """Runs agents: finds who is asked, recalls, loops, remembers."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from shared.agents import seed, store
 from shared.agents.loop import AgentLoop, LoopInput
-from shared.agents.prompt import LINE_CHARACTERS, last_user_text, text_of
+from shared.agents.prompt import LINE_CHARACTERS, called_functions, last_user_text, text_of
 from shared.agents.sessions import SESSION_PREFIX, Session, Sessions, lost
 from shared.agents.turn import MemoryUse, TurnEvent, TurnResult
 from shared.agents.turns import HEARTBEAT_S, Turns
@@ -22,6 +23,9 @@ from shared.policy.principal import Principal
 from shared.tools.model import Invocation, Tool
 from shared.tools.toolbox import Toolbox
 from shared.wire.chat import ChatMetadata, ChatRequest
+
+if TYPE_CHECKING:
+    from shared.tools.search.searcher import ToolSearch
 
 _log = Log("agents")
 _RECALLED = 5
@@ -43,6 +47,7 @@ class AgentRuntime:
         toolbox: Toolbox,
         policy: Policy,
         *,
+        tool_search: "Callable[[], ToolSearch] | None" = None,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._database = database
@@ -50,6 +55,7 @@ class AgentRuntime:
         self._memory = memory
         self._toolbox = toolbox
         self._policy = policy
+        self._tool_search = tool_search
         self.sessions = Sessions(database)
         self._turns = Turns(self.sessions, heartbeat_s)
 
@@ -129,7 +135,7 @@ class AgentRuntime:
     async def create_agent(self, microdao_id: str, agent_id: str, name: str, blueprint: str) -> Row:
         """Add an agent bound to a blueprint and grant it that blueprint's tools. Raises NotFound, Conflict."""
         created, definition = await seed.insert_agent(self._database, microdao_id, agent_id, name, blueprint)
-        await self._toolbox.set_grants(microdao_id, agent_id, grant=definition.tools, revoke=[])
+        await self._toolbox.set_grants(microdao_id, agent_id, grant=definition.tool_rules.named, revoke=[])
         return created
 
     async def _prepare(
@@ -161,9 +167,20 @@ class AgentRuntime:
         return AgentLoop(self._gateway, self._toolbox, self.sessions, work)
 
     async def _offered(self, session: Session) -> list[Tool]:
-        granted = await self._toolbox.list_for_agent(session.agent.microdao_id, session.agent.agent_id)
-        wanted = set(session.agent.definition.tools)
-        return [tool for tool in granted if tool.name in wanted]
+        agent, rules = session.agent, session.agent.definition.tool_rules
+        granted = await self._toolbox.list_for_agent(agent.microdao_id, agent.agent_id)
+        offered = [tool for tool in granted if rules.offers(tool.name)]
+        if not offered or self._tool_search is None:
+            return offered
+        used = called_functions(session.history)
+        return await self._tool_search().choose(
+            agent.microdao_id,
+            agent.agent_id,
+            offered,
+            text=last_user_text(session.history),
+            required={*rules.required, *(tool.name for tool in offered if tool.function_name in used)},
+            limit=rules.max_in_prompt if rules.strategy == "search" else len(offered),
+        )
 
     async def _said(self, session: Session, channel_id: str | None) -> dict[str, str]:
         """The newest messages of a channel that the agent may read, by their items' ids, oldest first."""

@@ -82,7 +82,7 @@ class StoredMemory:
 class Filters:
     """Which memories may answer. ``tiers`` and ``scopes`` empty means all; ``since`` is inclusive, ``until`` exclusive.
 
-    ``metadata`` must be contained in the content's ``context``.
+    ``metadata`` must be contained in the content's ``context``; ``documents_only`` leaves passages of documents.
     """
 
     tiers: tuple[Tier, ...] = ()
@@ -94,6 +94,7 @@ class Filters:
     since: datetime | None = None
     until: datetime | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    documents_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

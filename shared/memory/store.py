@@ -20,6 +20,7 @@ MATCHING: Final = """(i.expires_at IS NULL OR i.expires_at > now())
     AND (%(channel_id)s::text IS NULL OR i.channel_id = %(channel_id)s)
     AND (%(session_id)s::text IS NULL OR i.session_id = %(session_id)s)
     AND (%(document_id)s::text IS NULL OR i.document_id = %(document_id)s)
+    AND (NOT %(documents_only)s OR i.document_id IS NOT NULL)
     AND (%(source)s::text IS NULL OR i.source = %(source)s)
     AND (%(since)s::timestamptz IS NULL OR i.occurred_at >= %(since)s)
     AND (%(until)s::timestamptz IS NULL OR i.occurred_at < %(until)s)
@@ -160,6 +161,7 @@ def filter_parameters(filters: Filters) -> dict[str, Any]:
         "channel_id": filters.channel_id,
         "session_id": filters.session_id,
         "document_id": filters.document_id,
+        "documents_only": filters.documents_only,
         "source": filters.source,
         "since": filters.since,
         "until": filters.until,

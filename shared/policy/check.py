@@ -4,15 +4,13 @@ import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from cedarpy import PolicySet, Schema, validate_policies
 
+from shared.policy.decision import named_actions
 from shared.policy.roles import ACTION_GROUPS, GOVERNED, GRANTABLE
 from shared.settings import CONFIG_DIR
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 MAX_CHARACTERS: Final = 4_000
 MAX_BRACKETS: Final = 32
@@ -102,24 +100,12 @@ def _schema_fault(source: str, error: str) -> Fault:
 def _reach_faults(source: str, parsed: Any) -> list[Fault]:
     """A policy that names only actions which it cannot decide would mislead."""
     (policy,) = parsed.static_policies.values()
-    named = _named_actions(policy.action)
+    named = named_actions(policy.action)
     reachable = GRANTABLE if policy.effect == "permit" else GOVERNED
     if named is None or named & reachable:
         return []
     line = _line_of(source, "Action")
     return [Fault(line, f"a microDAO's own policy cannot {policy.effect} {', '.join(sorted(named)) or 'this'}")]
-
-
-def _named_actions(scope: Any) -> frozenset[str] | None:
-    """The actions in a policy's head, groups taken apart; None when it names none."""
-    entities: Iterable[Any] | None = getattr(scope, "entities", None)
-    if entities is None:
-        entity = getattr(scope, "entity", None)
-        if entity is None:
-            return None
-        entities = [entity]
-    names = {entity.id for entity in entities}
-    return frozenset(action for action, groups in ACTION_GROUPS.items() if names & {action, *groups})
 
 
 @cache

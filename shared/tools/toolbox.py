@@ -8,14 +8,14 @@ from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
 from shared.db.database import Connection, Database, Row
 from shared.errors import IdempotencyInProgress, InvalidRequest, NotFound
-from shared.policy.decision import Decision
+from shared.policy.decision import Decision, Resource
 from shared.policy.policy import Policy
-from shared.policy.principal import Principal
+from shared.policy.principal import Principal, agent_principal
 from shared.tools.arguments import check_request, check_text
 from shared.tools.catalogue import lookup, seed, store
 from shared.tools.catalogue.plugins import Plugins, adopt
 from shared.tools.execution import store_executions
-from shared.tools.execution.admission import would_admit
+from shared.tools.execution.admission import policy_facts, would_admit
 from shared.tools.execution.execution import begin, find, lock
 from shared.tools.execution.runner import Runner
 from shared.tools.executors import Executors
@@ -50,10 +50,9 @@ class Toolbox:
 
     async def find_for_agent(self, microdao_id: str, agent_id: str, name_or_id: str) -> Tool:
         """The same among the tools that the agent may use. Raises NotFound for any other, which it is not told of."""
-        check_text(agent_id, "agent_id")
+        usable = {tool.id for tool in await self.list_for_agent(microdao_id, agent_id)}
         async with self._database.tenant(microdao_id) as connection:
-            await _require_agent(connection, agent_id)
-            return await lookup.find_granted(connection, agent_id, name_or_id)
+            return await lookup.find_among(connection, agent_id, usable, name_or_id)
 
     async def list_all(self, microdao_id: str, after: str, limit: int) -> list[Tool]:
         """The catalogue by name, active or not, from the one after ``after``."""
@@ -64,24 +63,28 @@ class Toolbox:
     async def list_for_agent(
         self, microdao_id: str, agent_id: str, after: str = "", limit: int | None = None
     ) -> list[Tool]:
-        """The active tools that the agent was granted, by name, from the one after ``after``.
+        """The active tools that the agent was granted and that policy lets it run, by name.
 
-        Raises NotFound for an unknown agent.
+        They begin with the one after ``after``. Raises NotFound for an unknown agent.
         """
         check_text(agent_id, "agent_id")
         check_text(after, "after")
         async with self._database.tenant(microdao_id) as connection:
-            tools = await store.list_granted(connection, agent_id, after, limit)
+            tools = await store.list_granted(connection, agent_id, after)
             if not tools:
                 await _require_agent(connection, agent_id)
-        return tools
+        decided = await self._decided(microdao_id, agent_id, tools)
+        return [tool for tool, decision in decided if decision.allow][:limit]
 
     async def permissions(self, microdao_id: str, agent_id: str) -> list[Permission]:
         """Every tool of the catalogue and whether the agent may use it. Raises NotFound for an unknown agent."""
         check_text(agent_id, "agent_id")
         async with self._database.tenant(microdao_id) as connection:
             await _require_agent(connection, agent_id)
-            return [_permission(row) for row in await store.list_permissions(connection, agent_id)]
+            rows = await store.list_permissions(connection, agent_id)
+            tools = await store.list_granted(connection, agent_id)
+        decided = {tool.name: decision for tool, decision in await self._decided(microdao_id, agent_id, tools)}
+        return [_permission(row, decided.get(row["name"])) for row in rows]
 
     async def set_grants(self, microdao_id: str, agent_id: str, grant: list[str], revoke: list[str]) -> None:
         """Grant and revoke tools by name, alias, id or ``tag:`` (those that bear it now): all of them, or none.
@@ -234,6 +237,20 @@ class Toolbox:
         await adopt(connection, microdao_id, self._plugins)
         return await find(connection, asked)
 
+    async def _decided(self, microdao_id: str, agent_id: str, granted: list[Tool]) -> list[tuple[Tool, Decision]]:
+        """What policy says of the agent's running each tool that it was granted, in no confidential call."""
+        asked = [
+            (
+                Resource("Tool", tool.name, microdao_id),
+                policy_facts(
+                    tool, ToolCallRequest(microdao_id, agent_id, tool.name, {}, requested_by=agent_id), is_granted=True
+                ),
+            )
+            for tool in granted
+        ]
+        agent = agent_principal(agent_id, microdao_id)
+        return list(zip(granted, await self._policy.decide_each(agent, "tool.invoke", asked), strict=True))
+
 
 def _check_call(principal: Principal, request: ToolCallRequest) -> None:
     check_request(request)
@@ -246,11 +263,13 @@ async def _require_agent(connection: Connection, agent_id: str) -> None:
         raise NotFound(f"no agent {agent_id!r} in this microDAO", param="agent_id")
 
 
-def _permission(row: Row) -> Permission:
+def _permission(row: Row, decision: Decision | None) -> Permission:
     if not row["granted"]:
         return Permission(row["name"], False, "not granted")
     if not row["active"]:
         return Permission(row["name"], False, "granted, but the tool is not active")
+    if decision is not None and not decision.allow:
+        return Permission(row["name"], False, f"granted, but {decision.reason}")
     return Permission(row["name"], True, "granted")
 
 

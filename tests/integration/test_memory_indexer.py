@@ -98,7 +98,7 @@ async def receive(services: Services, item_id: str) -> dict:
         for message in answer.get("Messages", []):
             await asyncio.to_thread(sqs.delete_message, QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             body = json.loads(message["Body"])
-            if body["item_ids"] == [item_id]:
+            if body.get("item_ids") == [item_id]:
                 return body
     raise AssertionError("no message about the item came")
 
@@ -109,7 +109,7 @@ async def state_of(database: Database, microdao: str, item_id: str) -> tuple[str
         row = await fetch_one(
             connection,
             "SELECT state, (SELECT count(*) FROM memory_embedding WHERE item = i.number) AS embeddings,"
-            " (SELECT count(*) FROM outbox) AS jobs FROM memory_item i WHERE id = %s",
+            " (SELECT count(*) FROM outbox WHERE body ? 'item_ids') AS jobs FROM memory_item i WHERE id = %s",
             (item_id,),
         )
     assert row is not None

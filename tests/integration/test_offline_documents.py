@@ -1,25 +1,32 @@
 """The offline provider on what ``search_docs`` really returns: it shows what fits a question and nothing else."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 
-from shared.cloud.outbox import Outbox
-from shared.db.database import Database
+from shared.bootstrap import Services
 from shared.llm.providers.offline.phrases import Language
 from shared.llm.providers.offline.reading import Done
 from shared.llm.providers.offline.results import tell
-from shared.policy.policy import Policy
 from shared.policy.principal import agent_principal
+from shared.settings import Settings
 from shared.tools.model import ToolCallRequest
-from shared.tools.toolbox import Toolbox
 
 SOFIA = "agent:sofia"
 
 
-async def told(database: Database, microdao: str, query: str, language: Language = "en") -> str:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), Policy(database))
-    await toolbox.seed(microdao, SOFIA)
+@pytest.fixture(scope="module")
+async def services(settings: Settings, models: Path) -> AsyncIterator[Services]:
+    services = Services(settings)
+    yield services
+    await services.close()
+
+
+async def told(services: Services, microdao: str, query: str, language: Language = "en") -> str:
+    await services.toolbox.seed(microdao, SOFIA)
     request = ToolCallRequest(microdao, SOFIA, "search_docs", {"query": query}, SOFIA)
-    outcome = await toolbox.execute(agent_principal(SOFIA, microdao), request)
+    outcome = await services.toolbox.execute(agent_principal(SOFIA, microdao), request)
     return tell([Done("search_docs", request.args, outcome.result, True)], language)
 
 
@@ -33,8 +40,8 @@ async def told(database: Database, microdao: str, query: str, language: Language
         "How tall is Mount Everest",
     ],
 )
-async def test_what_the_documents_do_not_answer(database: Database, microdao: str, query: str):
-    assert await told(database, microdao, query) in (
+async def test_what_the_documents_do_not_answer(services: Services, microdao: str, query: str):
+    assert await told(services, microdao, query) in (
         "`search_docs` found nothing that fits.",
         "`search_docs` found nothing.",
     )
@@ -53,6 +60,6 @@ async def test_what_the_documents_do_not_answer(database: Database, microdao: st
         ("Що таке пам'ять агента", "How agents remember"),
     ],
 )
-async def test_what_they_answer(database: Database, microdao: str, query: str, title: str):
-    lines = (await told(database, microdao, query)).splitlines()
+async def test_what_they_answer(services: Services, microdao: str, query: str, title: str):
+    lines = (await told(services, microdao, query)).splitlines()
     assert lines[1].startswith(f"- {title}: ")

@@ -116,6 +116,16 @@ async def test_refusals_are_listed_for_admins_with_filters(world: World) -> None
     assert naive.status_code == 400
 
 
+async def offered(world: World) -> set[str]:
+    """The tools that Sofia's prompt may hold and, asked for all, those that search finds for her."""
+    listed = {tool.name for tool in await world.services.toolbox.list_for_agent(world.microdao, SOFIA)}
+    found = await world.call(
+        ("POST", "/internal/tools/search"), "member", json={"query": "calculate", "agent_id": SOFIA, "k": 50}
+    )
+    assert found.status_code == 200, found.text
+    return listed | {tool["name"] for tool in found.json()["tools"]}
+
+
 async def test_a_policy_over_http(world: World) -> None:
     body = {
         "name": "no-math",
@@ -131,12 +141,17 @@ async def test_a_policy_over_http(world: World) -> None:
         ("POST", "/internal/policy/decide"), "member", json={"principal": SOFIA, "action": "tool.math.invoke"}
     )
     assert asked.json()["policies"] == ["own/no-math"]
-    path = f"/admin/policies/{created['id']}"
     headers = {"authorization": f"Bearer {world.keys['admin']}"}
+    assert "math" not in await offered(world), "a tool that may not be run is not shown"
+    told = await world.client.get(f"/internal/tools/agents/{SOFIA}/permissions", headers=headers)
+    (math,) = [one for one in told.json()["tools"] if one["name"] == "math"]
+    assert math["reason"] == "granted, but tool.invoke is forbidden by own/no-math"
+    path = f"/admin/policies/{created['id']}"
     changed = await world.client.put(path, headers=headers, json={**body, "active": False})
     assert (changed.json()["version"], changed.json()["active"]) == (2, False)
     assert (await world.client.get(path, headers=headers)).json() == changed.json()
     assert (await world.call(call, "member")).status_code == 200
+    assert "math" in await offered(world)
     assert (await world.client.delete(path, headers=headers)).status_code == 200
     assert (await world.client.get(path, headers=headers)).status_code == 404
     history = (await world.client.get(f"{path}/versions", headers=headers, params={"limit": 2})).json()

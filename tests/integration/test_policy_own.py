@@ -231,4 +231,8 @@ async def test_lists_ask_for_each(here: Here) -> None:
     sofia = agent_principal("agent:sofia", microdao_id)
     asked = [(Resource("Tool", name, microdao_id), GRANTED) for name in ("math", "task.create")]
     asked.append((Resource("Tool", "memory.search", microdao_id), {"granted": False}))
-    assert await here.policy.permitted(sofia, "tool.invoke", asked) == [False, True, False]
+    decisions = await here.policy.decide_each(sofia, "tool.invoke", asked)
+    assert [one.allow for one in decisions] == [False, True, False]
+    assert await here.policy.governs(microdao_id, "tool.invoke")
+    assert not await here.policy.governs(microdao_id, "flow.run")
+    assert not await here.policy.governs("microdao:other", "tool.invoke")

@@ -1,30 +1,36 @@
 """Each built-in tool on stored rows, called as an agent calls it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared.cloud.outbox import Outbox
+from shared.bootstrap import Services
 from shared.db.database import Database
 from shared.errors import InvalidArgs
-from shared.policy.policy import Policy
 from shared.policy.principal import agent_principal
+from shared.settings import Settings
 from shared.tools.model import ToolCallRequest, ToolOutcome
-from shared.tools.toolbox import Toolbox
 
 SOFIA = "agent:sofia"
 Call = Callable[..., Awaitable[ToolOutcome]]
 
 
+@pytest.fixture(scope="module")
+async def services(settings: Settings, models: Path) -> AsyncIterator[Services]:
+    services = Services(settings)
+    yield services
+    await services.close()
+
+
 @pytest.fixture
-async def call(database: Database, microdao: str, policy: Policy) -> Call:
-    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy)
-    await toolbox.seed(microdao, SOFIA)
+async def call(services: Services, microdao: str) -> Call:
+    await services.toolbox.seed(microdao, SOFIA)
 
     async def call(tool: str, **args: Any) -> ToolOutcome:
         request = ToolCallRequest(microdao, SOFIA, tool, args, SOFIA)
-        return await toolbox.execute(agent_principal(SOFIA, microdao), request)
+        return await services.toolbox.execute(agent_principal(SOFIA, microdao), request)
 
     return call
 
@@ -69,7 +75,8 @@ async def test_a_project_name_is_taken_once(call: Call):
 
 async def test_tasks(call: Call):
     loose = await call("task.create", title="Think")
-    assert loose.result == {"id": loose.result["id"], "title": "Think", "project": None, "state": "open"}
+    created = {"id": loose.result["id"], "title": "Think", "project": None, "state": "open"}
+    assert loose.result == {**created, "assignee": None, "due_at": None}
     project = (await call("project.create", name="Website")).result
     for name in ("Website", "website", project["id"]):
         assert (await call("create_task", title="Draft", project=name)).result["project"] == "Website"
@@ -93,6 +100,9 @@ async def test_tasks_are_listed_newest_first(call: Call):
         "description": "Hard",
         "state": "open",
         "project": None,
+        "assignee": None,
+        "due_at": None,
+        "done_at": None,
         "created_by": SOFIA,
         "created_at": listed["tasks"][1]["created_at"],
     }
@@ -100,13 +110,12 @@ async def test_tasks_are_listed_newest_first(call: Call):
     assert (len(newest["tasks"]), newest["total"]) == (1, 2)
 
 
-async def test_tasks_of_one_project_and_state(call: Call, database: Database, microdao: str):
+async def test_tasks_of_one_project_and_state(call: Call):
     await call("project.create", name="Website")
     await call("task.create", title="Think")
     for title in ("Draft", "Publish"):
         await call("task.create", title=title, project="Website")
-    async with database.tenant(microdao) as connection:
-        await connection.execute("UPDATE task SET state = 'done' WHERE title = 'Draft'")
+    assert (await call("task.update", task="Draft", state="done")).result["state"] == "done"
 
     async def titles(**args: Any) -> list[str]:
         return [task["title"] for task in (await call("tasks.list", **args)).result["tasks"]]
@@ -118,6 +127,80 @@ async def test_tasks_of_one_project_and_state(call: Call, database: Database, mi
     assert lost.error_message == "no project 'Webshop'; projects are: Website"
     with pytest.raises(InvalidArgs, match="'half' is not one of"):
         await call("tasks.list", state="half")
+
+
+async def test_a_task_is_changed(call: Call):
+    task = (await call("task.create", title="Draft", assignee="sofia", due="2030-05-01")).result
+    assert (task["assignee"], task["due_at"]) == (SOFIA, "2030-05-01T23:59:59.000Z")
+    await call("project.create", name="Website")
+    changed = await call(
+        "update_task",
+        task="draft",
+        title="Final",
+        due="2030-05-02T09:00",
+        time_zone="Europe/Kyiv",
+        assignee="user:olena",
+        project="website",
+        state="done",
+    )
+    assert changed.result == {
+        "id": task["id"],
+        "title": "Final",
+        "description": "",
+        "state": "done",
+        "project": "Website",
+        "assignee": "user:olena",
+        "due_at": "2030-05-02T06:00:00.000Z",
+    }
+    (listed,) = (await call("tasks.list", assignee="user:olena")).result["tasks"]
+    assert listed["done_at"] is not None
+    cleared = (await call("task.update", task=task["id"], assignee=None, due=None, project=None, state="open")).result
+    assert (cleared["assignee"], cleared["due_at"], cleared["project"]) == (None, None, None)
+    (listed,) = (await call("tasks.list", state="open")).result["tasks"]
+    assert (listed["done_at"], listed["title"]) == (None, "Final")
+
+
+async def test_tasks_by_due_date(call: Call):
+    for title, due in (("Late", "P9D"), ("Soon", "PT2H"), ("Past", "2020-01-01T00:00:00Z")):
+        await call("task.create", title=title, due=due)
+    await call("task.create", title="Whenever")
+    found = (await call("tasks.list", due_before="P7D")).result
+    assert [task["title"] for task in found["tasks"]] == ["Past", "Soon"]
+    assert found["total"] == 2
+
+
+async def test_which_task_is_meant(call: Call):
+    first, second = [(await call("task.create", title="Call")).result["id"] for _ in range(2)]
+    unclear = await call("task.update", task="Call", state="done")
+    assert unclear.error_message == f"several tasks are titled 'Call'; name one by its id: {second}, {first}"
+    await call("task.update", task=first, state="done")
+    assert (await call("task.update", task="Call", title="Call back")).result["id"] == second, "the open one"
+    assert "no task 'Nap'" in str((await call("task.update", task="Nap", state="done")).error_message)
+    with pytest.raises(InvalidArgs):
+        await call("task.update", task="Call")
+
+
+@pytest.mark.parametrize("name", ["agent:nobody", "channel:general", "user:", " "])
+async def test_nobody_such_can_be_given_a_task(call: Call, name: str):
+    failed = await call("task.create", title="Draft", assignee=name)
+    assert (failed.status, failed.error_code) == ("failed", "tool_failed")
+    assert "agents are: agent:sofia" in str(failed.error_message)
+
+
+async def test_a_project_is_renamed_and_archived(call: Call):
+    for name in ("Website", "Garden"):
+        await call("project.create", name=name)
+    taken = await call("project.update", project="Garden", name="Website")
+    assert (taken.status, taken.error_code) == ("failed", "tool_failed")
+    renamed = (await call("update_project", project="garden", name="Orchard", description="Apples")).result
+    assert renamed == {"id": renamed["id"], "name": "Orchard", "description": "Apples", "archived": False}
+    assert (await call("project.update", project="Orchard", archived=True)).result["archived"] is True
+    assert [one["name"] for one in (await call("projects.list")).result["projects"]] == ["Website"]
+    assert [one["name"] for one in (await call("projects.list", archived=True)).result["projects"]] == ["Orchard"]
+    refused = await call("task.create", title="Prune", project="Orchard")
+    assert "is archived" in str(refused.error_message)
+    await call("project.update", project="Orchard", archived=False)
+    assert (await call("task.create", title="Prune", project="Orchard")).status == "succeeded"
 
 
 async def test_two_tenants_may_use_one_project_name(call: Call, database: Database, microdao: str):

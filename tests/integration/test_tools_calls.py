@@ -57,7 +57,7 @@ async def test_execute_runs_records_and_charges_usage(
         "flow_1",
         False,
     )
-    (job,) = await rows(database, microdao, "SELECT queue, body FROM outbox")
+    (job,) = await rows(database, microdao, "SELECT queue, body FROM outbox WHERE queue <> 'memory'")
     assert (job["queue"], job["body"]["event_id"]) == ("usage", usage["id"])
     (entry,) = await toolbox.executions(microdao)
     assert entry["execution_id"] == outcome.execution_id
@@ -105,7 +105,10 @@ async def test_submit_writes_the_row_and_leaves_dispatch_to_the_caller(
     assert submitted.status == "queued"
     assert await toolbox.submit(member, keyed) == submitted
     assert await toolbox.execute(member, keyed) == submitted
-    assert await rows(database, microdao, "SELECT 1 FROM outbox UNION ALL SELECT 1 FROM project") == []
+    assert (
+        await rows(database, microdao, "SELECT 1 FROM outbox WHERE queue <> 'memory' UNION ALL SELECT 1 FROM project")
+        == []
+    )
     assert await toolbox.outcome(microdao, submitted.execution_id) == submitted
     ran = await toolbox.run_queued(microdao, submitted.execution_id, "token")
     assert ran.status == "succeeded"
@@ -123,7 +126,7 @@ async def test_enqueue_writes_one_job_for_one_execution(
     keyed = replace(create, idempotency_key="k1")
     queued = await toolbox.enqueue(member, keyed)
     assert await toolbox.enqueue(member, keyed) == queued
-    (job,) = await rows(database, microdao, "SELECT id, queue, body FROM outbox")
+    (job,) = await rows(database, microdao, "SELECT id, queue, body FROM outbox WHERE queue <> 'memory'")
     assert job["queue"] == "tool"
     assert job["body"] == {"job_id": job["id"], "microdao_id": microdao, "execution_id": queued.execution_id}
     await toolbox.run_queued(microdao, queued.execution_id, None, job["id"])

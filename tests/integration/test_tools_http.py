@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from urllib.parse import quote
 
+import httpx
 import pytest
 
+from functions.chat.app import create_app
 from shared.bootstrap import Services
 from shared.observability import _JsonFormatter, configure_logging
 from shared.policy.principal import Principal
@@ -350,3 +352,22 @@ async def test_tenants_tools_do_not_reach_the_platform_itself(start, database, m
     await add_tool(database, microdao, "sneak", {"url": f"{platform.base_url}/energy/readings"})
     outcome = await call(services, microdao, "sneak")
     assert (outcome.status, platform.requests) == ("failed", [])
+
+
+async def test_the_api_calls_services_for_whom_it_may(start, database, microdao, server):
+    services = start()
+    await add_tool(database, microdao, "weather.now", {"url": f"{server.url}/now"}, idempotent=True)
+    body = {"tool_name": "weather.now", "agent_id": "agent:sofia", "args": {"city": "Київ"}, "idempotency_key": "once"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(services)), base_url="http://test") as client:
+        answers = {}
+        for role in ("guest", "member"):
+            key = (await services.keys.create(microdao, [role], role)).secret
+            headers = {"authorization": f"Bearer {key}"}
+            answers[role] = await client.post("/internal/tools/call", json=body, headers=headers)
+        again = await client.post("/internal/tools/call", json=body, headers=headers)
+    assert [answers[role].status_code for role in ("guest", "member")] == [403, 200]
+    told = answers["member"].json()
+    assert (told["status"], told["result"]) == ("succeeded", {"ok": True})
+    assert again.json()["execution_id"] == told["execution_id"]
+    assert [seen.target for seen in server.seen] == [f"/now?city={quote('Київ')}"]
+    assert server.seen[0].headers["idempotency-key"] == told["execution_id"]

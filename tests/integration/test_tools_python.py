@@ -33,6 +33,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 @pytest.fixture
 async def services(settings: Settings, server: ScriptedServer) -> AsyncIterator[Services]:
     services = Services(replace(settings, private_hosts=f"127.0.0.1:{server.port}"))
+    await services.sandbox.choose()
     yield services
     await services.close()
     assert not processes_with(ZYGOTE)
@@ -191,6 +192,7 @@ async def test_a_read_that_is_cut_off_is_a_failure(services, microdao, server):
 
 
 async def test_without_a_sandbox_nothing_runs(services, microdao):
+    await services.sandbox.close()
     services.__dict__["sandbox"] = ProbedSandbox([])
     outcome = await run(services, microdao, {"code": "def run(args):\n    return 1"})
     assert outcome.status == "failed"

@@ -247,6 +247,13 @@ async def test_answers_that_are_not_taken(script):
             await client(server).send(get(server.url))
 
 
+@pytest.mark.parametrize("body", [b"x" * 5000, b"x" * (2 << 20)], ids=["whole", "too large"])
+async def test_an_error_is_told_whole_or_not_at_all(body):
+    async with ScriptedServer(response(body, "400 Bad Request", content_type="text/plain")) as server:
+        answer = await client(server).send(get(server.url))
+        assert (answer.status, answer.body) == (400, body if len(body) < 1 << 20 else b"")
+
+
 async def test_an_answer_of_exactly_the_cap_is_taken():
     async with ScriptedServer(response(b"x" * (1 << 20), content_type="text/plain")) as server:
         assert len((await client(server).send(get(server.url))).body) == 1 << 20

@@ -388,7 +388,7 @@ def test_passages_that_fit_are_shown(text, matched):
         ("Delete project Alpha", "no tool to delete"),
         ("Can you delete a task?", "no tool to delete"),
         ("Cancel the project Alpha", "no tool to delete"),
-        ("Rename the project Alpha to Beta", "no tool to change, move or rename"),
+        ("Rename the document Alpha to Beta", "no tool to change, move or rename"),
         ("Mark the task Buy as done", "no tool to mark things as done"),
         ("Видали проєкт Альфа", "Я не маю інструмента, щоб щось видалити"),
         ("Познач завдання Х виконаним", "щось позначити виконаним"),
@@ -401,6 +401,12 @@ def test_says_what_it_has_no_tool_for(text, words):
     assert words in answer
     assert "project_create" in answer
     assert talk.calls == []
+
+
+def test_a_notification_goes_to_whom_the_user_names():
+    talk = Talk(send_notification={"id": "note_1", "to": "user:olena"})
+    talk.say("Send a notification to user:olena: The stand is booked")
+    assert talk.calls == [Call("send_notification", {"to": "user:olena", "text": "The stand is booked"})]
 
 
 @pytest.mark.parametrize("text", ["Mark is my brother", "I removed the old roof"])

@@ -1,10 +1,13 @@
 """The default policies as a table: role × action, own and other microDAO."""
 
+import re
+
 import pytest
 
 from shared.policy.decision import Resource, decide
 from shared.policy.principal import Principal, agent_principal
 from shared.policy.roles import ACTION_GROUPS, ROLES
+from shared.settings import CONFIG_DIR
 
 OWN = Resource("MicroDao", "m", "m")
 OTHER = Resource("MicroDao", "other", "other")
@@ -29,6 +32,8 @@ MATRIX = {
     "memory.write": " msaotp",
     "tool.list": " msaotp",
     "tool.invoke": " msaotp",
+    "notification.read": " msaotp",
+    "notification.write": " msaotp",
     "flow.run": " msao p",
     "flow.read": " msao p",
     "session.read": " msao p",
@@ -41,6 +46,10 @@ MATRIX = {
     "tool.write": "   ao p",
     "key.write": "   ao p",
     "secret.write": "   ao p",
+    "webhook.read": "   ao p",
+    "webhook.write": "   ao p",
+    "notification.read": " msaotp",
+    "notification.write": " msaotp",
     "agent.write": "   ao p",
     "experiment.write": "   ao p",
     "limit.read": "   ao p",
@@ -49,6 +58,8 @@ MATRIX = {
     "retention.write": "   ao p",
     "policy.read": "   ao p",
     "policy.write": "   ao p",
+    "webhook.read": "   ao p",
+    "webhook.write": "   ao p",
     "metrics.read": "      p",
     "platform.write": "      p",
     "microdao.write": "      p",
@@ -123,3 +134,13 @@ def test_every_action_is_known_to_a_policy_group() -> None:
         "administer",
         "operate",
     }
+
+
+def test_the_shipped_policies_look_at_nobodys_name() -> None:
+    """Their verdict is remembered for roles, whoever and whatever is asked about."""
+    text = (CONFIG_DIR / "policies.cedar").read_text(encoding="utf-8")
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("//"))
+    assert re.findall(r"(?:principal|resource)\s*(?:==|is\b)", code) == []
+    assert set(re.findall(r"in (\w+)::", code)) == {"Role", "Action"}
+    assert set(re.findall(r"(?:context\.|context has )(\w+)", code)) == {"granted", "environment", "environments"}
+    assert set(re.findall(r"(?:principal|resource)\.(\w+)", code)) == {"microdao"}

@@ -1,5 +1,6 @@
 """Whatever a microDAO writes into its policies changes nothing but what is its own to change."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -300,3 +301,11 @@ def test_the_schema_holds_every_action_and_the_shipped_policies() -> None:
 )
 def test_names_of_the_source_documents(name: str, expected: tuple[str, str | None]) -> None:
     assert own_action(name) == expected
+
+
+def test_the_examples_of_the_documentation_are_policies() -> None:
+    text = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```cedar\n(.*?)```", text, re.DOTALL)
+    assert len(examples) >= 5
+    for example in examples:
+        assert find_faults(example) == []

@@ -226,3 +226,47 @@ def test_a_secret_without_a_place_is_sent_as_a_bearer_token():
     assert needed_secrets(config) == {"mine", "other"}
     call = build_call(config, {}, {"mine": "s1", "other": "s2"})
     assert call.headers == {"Authorization": "Bearer s1"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["order_id", "q", "trace", "X-A", "Host", "{{secret}}"])
+MAPS = st.dictionaries(
+    NAMES | st.text(max_size=5), JSON | st.sampled_from(["path", "query", "header", "body", "{{secret}}"])
+)
+CONFIGS = st.fixed_dictionaries(
+    {
+        "url": st.sampled_from([URL, "https://a.test/x?y=1"])
+        | st.from_regex(r"https?://[a-z0-9.:@\[\]{}/?#%-]{0,20}")
+        | JSON
+    },
+    optional={
+        "method": st.sampled_from(["GET", "POST", "DELETE"]) | JSON,
+        "secret_ref": st.just("mine") | JSON,
+        "result_path": JSON,
+        "max_redirects": JSON,
+        "body_format": st.sampled_from(["json", "form"]) | JSON,
+        **dict.fromkeys(("headers", "query", "body", "in", "names", "path_params"), MAPS | JSON),
+    },
+)
+
+
+@given(CONFIGS, st.dictionaries(st.sampled_from(["order_id", "q", "trace", "other"]), JSON))
+def test_whatever_a_config_says_it_is_refused_or_makes_a_request(config, args):
+    try:
+        check_http_config(config, PARAMETERS)
+    except InvalidRequest:
+        return
+    secrets = dict.fromkeys(needed_secrets(config), "s3cret-value")
+    try:
+        call = build_call(config, args, secrets)
+    except ToolFailed:
+        return
+    fixed = urlsplit(config["url"])
+    target = urlsplit(call.target)
+    assert (target.scheme, target.netloc) == (fixed.scheme, fixed.netloc)
+    assert target.path.count("/") == fixed.path.count("/") or "segments" in config.get("path_params", {}).values()
+    assert all(value.isascii() and "\n" not in value and "\r" not in value for value in call.headers.values())

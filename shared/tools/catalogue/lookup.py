@@ -1,5 +1,7 @@
 """Finding a tool by what the caller calls it, and saying what it may have meant when there is none."""
 
+from collections.abc import Collection
+
 from shared.db.database import Connection
 from shared.errors import NotFound
 from shared.tools.arguments import check_text
@@ -20,11 +22,11 @@ async def find_tool(connection: Connection, asked: str) -> Tool:
     return tool
 
 
-async def find_granted(connection: Connection, agent_id: str, asked: str) -> Tool:
-    """The same among the tools that the agent may use. Raises NotFound for any other."""
+async def find_among(connection: Connection, agent_id: str, usable: Collection[str], asked: str) -> Tool:
+    """The same among the tools (ids) that the agent may use. Raises NotFound for any other."""
     check_text(asked, "tool")
     tool = await store.find_tool(connection, asked)
-    if tool is None or tool.id not in {one.id for one in await store.list_granted(connection, agent_id)}:
+    if tool is None or tool.id not in usable:
         raise await unknown_tool(connection, asked, agent_id)
     return tool
 

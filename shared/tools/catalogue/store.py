@@ -67,14 +67,14 @@ async def list_tools(connection: Connection, after: str, limit: int) -> list[Too
     return [tool_from(row) for row in rows]
 
 
-async def list_granted(connection: Connection, agent_id: str, after: str = "", limit: int | None = None) -> list[Tool]:
+async def list_granted(connection: Connection, agent_id: str, after: str = "") -> list[Tool]:
     """The active tools that the agent was granted, by name, from the one after ``after``."""
     rows = await fetch_all(
         connection,
         f"{_SELECT} JOIN tool_grant ON tool_grant.tool_id = tool.id"
         " WHERE tool_grant.agent_id = %s AND tool.active AND tool.archived_at IS NULL"
-        " AND tool.name > %s ORDER BY tool.name LIMIT %s",
-        (agent_id, after, limit),
+        " AND tool.name > %s ORDER BY tool.name",
+        (agent_id, after),
     )
     return [tool_from(row) for row in rows]
 

@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 from shared.tools.executors.http_config import method_of
 from shared.tools.executors.http_request import HttpCall, build_call, needed_secrets, with_defaults
-from shared.tools.executors.outside import Outside, deadline_of, hide, renewal, told_honestly
+from shared.tools.executors.outside import Outside, deadline_of, hidden, renewal, told_honestly
 from shared.tools.model import Invocation, Tool, ToolFailed
 from shared.tools.web.answers import Answer, check_status, pick, value_of
 from shared.tools.web.errors import UnusableAnswer
@@ -49,12 +49,13 @@ class HttpExecutor:
             )
         config = {**tool.config, "url": platform.url + tool.config["url"]}
         secrets = OpenSecrets.of({_TOKEN: platform.token} if platform.token else {})
-        call = build_call(config, args, {})
-        for header, caller in (("Microdao", invocation.microdao_id), ("Agent", invocation.agent_id)):
-            call.headers[f"X-Daarion-{header}"] = quote(caller, safe=":")
-        if platform.token:
-            call.headers["Authorization"] = f"Bearer {platform.token}"
-        return await _call(platform.client, tool, call, invocation, secrets)
+        with hidden(secrets):
+            call = build_call(config, args, {})
+            for header, caller in (("Microdao", invocation.microdao_id), ("Agent", invocation.agent_id)):
+                call.headers[f"X-Daarion-{header}"] = quote(caller, safe=":")
+            if platform.token:
+                call.headers["Authorization"] = f"Bearer {platform.token}"
+            return await _call(platform.client, tool, call, invocation, secrets)
 
 
 async def _call(
@@ -74,7 +75,6 @@ async def _call(
         answer = await client.send(request, deadline_of(tool, invocation))
         return _result(answer, tool.config, secrets)
     except ToolFailed as failure:
-        hide(failure, secrets)
         may_repeat = tool.may_run_again or method_of(tool.config) in _SAFE
         raise told_honestly(failure, may_repeat=may_repeat) from None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.errors import InvalidRequest, UpstreamError
 from shared.tools.executors.http_config import header_fault, text_fault, url_fault
-from shared.tools.executors.outside import Outside, deadline_of, hide, renewal, told_honestly
+from shared.tools.executors.outside import Outside, deadline_of, renewal, told_honestly
 from shared.tools.model import Invocation, Tool, ToolFailed
 from shared.tools.secrets.templates import NAME_PATTERN, render, secret_names, template_fault
 from shared.tools.web.errors import AddressRefused, CallerRefused
@@ -92,7 +92,6 @@ class McpExecutor:
             except CallerRefused as refused:
                 raise ToolFailed(renewal(names, refused.status), code=refused.code) from None
             except ToolFailed as failure:
-                hide(failure, secrets)
                 raise told_honestly(failure, may_repeat=tool.may_run_again) from None
 
     async def list_tools(self, microdao_id: str, server: Mapping[str, Any]) -> list[RemoteTool]:

@@ -1,8 +1,8 @@
 """What the executors that call services have in common: secrets opened for a place, redaction, what a failure means."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from shared.tools.web.addresses import Reach, read_reach
 from shared.tools.web.errors import BusyService, UnusableAnswer
 
 if TYPE_CHECKING:
+    from shared.tools.secrets.sealing import Sealer
     from shared.tools.secrets.secrets import OpenSecrets, Secrets
     from shared.tools.web.client import WebClient
 
@@ -61,11 +62,17 @@ class Outside:
     @cached_property
     def secrets(self) -> "Secrets":
         """What tools prove themselves with. Raises Unavailable without a key to seal them by."""
-        from shared.tools.secrets.sealing import Sealer
         from shared.tools.secrets.secrets import Secrets
 
+        return Secrets(self._database, self.sealer)
+
+    @cached_property
+    def sealer(self) -> "Sealer":
+        """What seals secrets. Raises Unavailable without a key to seal them by."""
+        from shared.tools.secrets.sealing import Sealer
+
         previous = [key.strip() for key in self._settings.previous_secret_keys.split(",") if key.strip()]
-        return Secrets(self._database, Sealer([self._settings.secret_key, *previous]))
+        return Sealer([self._settings.secret_key, *previous])
 
     @cached_property
     def _reach(self) -> Reach:
@@ -83,28 +90,27 @@ class Outside:
         place = place_of(parsed)
         if wanted and parsed.scheme != "https" and place not in self.client.reach.private:
             raise ToolFailed("secrets are sent over https only", code="unauthorized")
-        if not wanted:
-            yield _no_secrets()
-            return
-        secrets = await self.secrets.open(microdao_id, wanted, place)
-        with redacted(secrets.redactor.text):
-            try:
-                yield secrets
-            except ToolFailed as failure:
-                hide(failure, secrets)
-                raise
+        secrets = await self.secrets.open(microdao_id, wanted, place) if wanted else _no_secrets()
+        with hidden(secrets):
+            yield secrets
+
+
+@contextmanager
+def hidden(secrets: "OpenSecrets") -> Iterator[None]:
+    """Take secrets out of what is logged and raised inside."""
+    with redacted(secrets.redactor.text):
+        try:
+            yield
+        except ToolFailed as failure:
+            failure.message = secrets.redactor.text(failure.message)
+            failure.args = (failure.message,)
+            raise
 
 
 def deadline_of(tool: Tool, invocation: Invocation) -> float:
     """When the executor has to be done, of the loop's clock."""
     by_timeout = asyncio.get_running_loop().time() + tool.timeout_ms / 1000
     return min(invocation.deadline, by_timeout) - _MARGIN_S
-
-
-def hide(failure: ToolFailed, secrets: "OpenSecrets") -> None:
-    """Take secrets out of a failure's message."""
-    failure.message = secrets.redactor.text(failure.message)
-    failure.args = (failure.message,)
 
 
 def told_honestly(failure: ToolFailed, *, may_repeat: bool) -> ToolFailed:

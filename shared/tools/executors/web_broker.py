@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from shared.tools.executors.http_request import build_call, needed_secrets, with_defaults
-from shared.tools.executors.outside import Outside, deadline_of, hide, told_honestly
+from shared.tools.executors.outside import Outside, deadline_of, told_honestly
 from shared.tools.model import Invocation, Tool, ToolFailed
 from shared.tools.sandbox.broker import BrokeredAnswer, BrokeredRequest
 from shared.tools.web.answers import value_of
@@ -43,7 +43,6 @@ class WebBroker:
                     body=secrets.redactor.value(value_of(answer)),
                 )
             except ToolFailed as failure:
-                hide(failure, secrets)
                 raise told_honestly(failure, may_repeat=request.is_safe) from None
 
 

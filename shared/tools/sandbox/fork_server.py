@@ -80,6 +80,9 @@ class ForkServer:
                 await self.close()
                 said.seek(0)
                 raise SandboxUnavailable(_with_last_line(error, said.read())) from error
+            except BaseException:  # the caller goes away; the process must not stay
+                await self.close()
+                raise
         asyncio.get_running_loop().add_reader(ours, self._receive)
 
     def run(

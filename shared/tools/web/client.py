@@ -19,7 +19,6 @@ from shared.tools.web.slots import HostSlots
 from shared.tools.web.transport import CONNECT_TIMEOUT_S, AnswerRefused, PinnedTransport, Resolver, resolve
 
 _TIMEOUTS = {"connect": CONNECT_TIMEOUT_S, "read": None, "write": None, "pool": None}
-_MAX_ERROR_BYTES = 4096
 
 # These write URLs, headers and bodies, where secrets are ("client" is the MCP SDK's).
 for _name in ("httpx2", "httpcore2", "mcp", "client"):
@@ -112,18 +111,20 @@ class WebClient:
 
 
 async def _body(response: httpx2.Response) -> bytes:
-    """The body, of an error only the beginning, of a redirect nothing."""
+    """The whole body, never its beginning only: half a secret would not be known for one. Of a redirect nothing."""
     status, kind = response.status_code, response.headers.get("content-type", "")
     whole = bytearray()
     try:
         async with aclosing(response.aiter_raw()) as parts:
             async for part in parts:
-                if 300 <= status < 400 or (status >= 400 and len(whole) >= _MAX_ERROR_BYTES):
+                if 300 <= status < 400:
                     break
                 if not is_readable(kind) and status < 300:
                     raise UnusableAnswer(f"the service answered with {_shown(kind)}, not with JSON or text", status)
                 whole += part
     except AnswerRefused as error:
+        if status >= 400:  # the status says enough
+            return b""
         raise UnusableAnswer(str(error), status) from None
     return bytes(whole)
 

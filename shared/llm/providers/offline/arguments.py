@@ -15,6 +15,7 @@ from shared.llm.providers.offline.words import overlap, tokens, words
 _NAME_WORDS = frozenset({"name", "title", "label", "subject", "heading", "назва", "название"})
 _TEXT_WORDS = frozenset({"text", "content", "message", "body", "input", "prompt", "note", "query"})
 _PLACE_WORDS = frozenset({"location", "city", "place", "country", "address", "town", "region"})
+_RECIPIENT_NAMES = frozenset({"to", "recipient"})
 _NO = frozenset({"no", "not", "false", "off", "without", "disable", "ні", "без", "нет", "не"})
 
 
@@ -135,6 +136,8 @@ def _text(tool: OfferedTool, name: str, schema: dict[str, Any], text: str) -> st
     if name.lower() in EXPRESSION_NAMES:
         return find_expression(text) or None
     if found := _patterned(name, schema, text):
+        return found
+    if name.lower() in _RECIPIENT_NAMES and (found := facts.recipient(text)):
         return found
     if said & _PLACE_WORDS:
         return facts.place(text) or (next(iter(facts.quoted(text)), None) if is_required else None)

@@ -31,8 +31,12 @@ def choose_tool(clause: str, tools: Sequence[OfferedTool], *, at_least: float = 
 
 
 def searching_tool(tools: Sequence[OfferedTool]) -> OfferedTool | None:
-    """A tool that looks things up by a free query: what is left to try for a question that nothing else fits."""
-    return next((tool for tool in tools if "search" in tool.name_tokens and QUERY_NAMES & set(tool.required)), None)
+    """A tool that looks things up by a free query: what is left to try for a question that nothing else fits.
+
+    Not one for memories: those that fit are in the prompt.
+    """
+    found = (tool for tool in tools if "search" in tool.name_tokens and QUERY_NAMES & set(tool.required))
+    return next((tool for tool in found if "memory" not in tool.name_tokens), None)
 
 
 def score(clause: str, tool: OfferedTool) -> float:

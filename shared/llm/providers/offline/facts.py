@@ -26,6 +26,7 @@ _NAMED = re.compile(
 _PLEASE = re.compile(r",?\s+(?:please|instead|будь ласка|натомість|пожалуйста|вместо этого)$", re.IGNORECASE)
 _AFTER_COLON = re.compile(r":\s+(.+)$", re.DOTALL)
 _PLACE = re.compile(r"\b(?:in|at|near|у|в|во)\s+((?:[A-ZА-ЯІЇЄҐЁ][\w'’.-]*)(?:,?\s+[A-ZА-ЯІЇЄҐЁ][\w'’.-]*)*)")
+_RECIPIENT = re.compile(r"(?:\b(?:to|for|для)\s+|@)((?:agent|user|channel):\S+|[A-ZА-ЯІЇЄҐЁ][\w'’-]*)")
 _ABOUT = re.compile(r"\b(?:for|about|on|regarding|про|щодо|о|об|по)\s+(.+)$", re.IGNORECASE | re.DOTALL)
 _INTO = r"(?:in|into|to|under|for|within|у|в|до|для|во|к|на)"
 _IN_IT = re.compile(
@@ -58,6 +59,12 @@ def after_colon(text: str) -> str:
     """What follows the first colon; empty when there is none."""
     match = _AFTER_COLON.search(text)
     return unquoted(match.group(1)) if match else ""
+
+
+def recipient(text: str) -> str:
+    """Whom something is sent or given to: an address such as ``user:olena``, or a name; empty when there is none."""
+    match = _RECIPIENT.search(text)
+    return match.group(1).rstrip(".,:;!?") if match else ""
 
 
 def place(text: str) -> str:

@@ -142,7 +142,10 @@ def _unable(reading: Reading, clause: str) -> str | None:
     action = action_of(clause)
     if action not in EFFECTS or read_mood(clause) not in ("command", "asked"):
         return None
-    if any(action in tool.name_tokens for tool in reading.tools):
+    able = [tool for tool in reading.tools if action in tool.name_tokens]
+    known = frozenset().union(*(tool.name_tokens for tool in reading.tools)) - ACTIONS
+    named = set(tokens(clause)) & known
+    if able and (not named or any(named & tool.name_tokens for tool in able)):
         return f"{say(reading.language, 'unclear')} {abilities(reading)}"
     return f"{say(reading.language, 'cannot', action=WORDS[reading.language][action])} {abilities(reading)}"
 

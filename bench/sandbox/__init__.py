@@ -1,0 +1,1 @@
+"""What a sandboxed call costs beside a plain interpreter."""

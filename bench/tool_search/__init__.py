@@ -1,0 +1,1 @@
+"""What tool search finds, and how long it takes."""
