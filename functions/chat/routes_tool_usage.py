@@ -50,6 +50,15 @@ class UsageGroup(UsageFigures):
     day: str | None = None
 
 
+class DenialGroup(View):
+    """Calls that policy refused; only what was grouped by is set."""
+
+    denied: int
+    tool: str | None = None
+    agent: str | None = None
+    day: str | None = None
+
+
 class UnusedView(View):
     """An active tool that was not run in the period, and how many agents may use it."""
 
@@ -65,6 +74,8 @@ class UsageView(View):
     until: datetime
     total: UsageFigures
     groups: list[UsageGroup]
+    denied: int
+    denials: list[DenialGroup]
     unused: list[UnusedView]
 
 

@@ -1,5 +1,6 @@
 """The tool catalogue for administrators: make, change, approve and delete tools."""
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -32,7 +33,7 @@ from shared.tools.catalogue.definition import DEFINITION_FIELDS
 
 router = APIRouter(prefix="/admin/tools", route_class=JsonRoute, responses=ERRORS, tags=["Tool catalogue"])
 TenantQuery = Annotated[str | None, Query(max_length=200)]
-VersionNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
+VersionNumber = Annotated[str, Path(max_length=200, description="A whole number.")]
 
 
 class NewToolBody(DefinitionBody):
@@ -189,7 +190,8 @@ async def get_version(
 ) -> VersionView:
     """As it was made."""
     principal = await administrator(services, principal, microdao_id)
-    return VersionView.model_validate(await services.catalogue.version(principal.microdao_id, tool_id, version))
+    number = int(version) if re.fullmatch(r"[1-9][0-9]{0,8}", version) else 0
+    return VersionView.model_validate(await services.catalogue.version(principal.microdao_id, tool_id, number))
 
 
 @router.post("/{tool_id}/activate", summary="Approve a version, or let the tool run again")

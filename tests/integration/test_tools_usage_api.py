@@ -83,6 +83,9 @@ async def test_usage(admin: httpx.AsyncClient, services: Services, database: Dat
     assert await call(admin, "math", {"expression": "1+1"}) == "succeeded"
     assert await call(admin, "math", {"expression": "1/0"}) == "failed"
     assert await call(admin, "project.create", {"name": "x"}) == "succeeded"
+    await admin.post(BASE, json=tool("hidden"))
+    refused = await admin.post(f"{TOOLS}/call", json={"tool_name": "hidden", "agent_id": SOFIA, "args": {}})
+    assert refused.status_code == 403
     async with database.system() as connection:
         await connection.execute(
             "UPDATE tool_execution SET status = 'unknown', ms = 100, cost_microusd = 9, error_code = 'tool_timeout'"
@@ -98,6 +101,7 @@ async def test_usage(admin: httpx.AsyncClient, services: Services, database: Dat
         ("project.create", 1, {"tool_timeout": 1}),
     ]
     assert (report["groups"][1]["ms_p50"], report["groups"][1]["ms_p95"]) == (100, 100)
+    assert (report["denied"], report["denials"]) == (1, [{"denied": 1, "tool": "hidden", "agent": None, "day": None}])
     unused = {one["name"]: one for one in report["unused"]}
     assert "math" not in unused
     assert (unused["search_docs"]["agents"], unused["search_docs"]["last_used_at"]) == (1, None)

@@ -27,7 +27,7 @@ class UsageQuestion:
 
 
 async def tool_usage(database: Database, microdao_id: str, question: UsageQuestion) -> dict[str, Any]:
-    """``{"total": {…}, "groups": [{…keys, …figures}], "unused": [{"name", "last_used_at", "agents"}]}``.
+    """``{"total": {…}, "groups": [{…keys, …figures}], "denied", "denials": [{…keys, "denied"}], "unused": […]}``.
 
     Raises NotFound (tool), InvalidRequest (a key that cannot be grouped by).
     """
@@ -36,22 +36,27 @@ async def tool_usage(database: Database, microdao_id: str, question: UsageQuesti
         raise InvalidRequest(f"group_by takes {', '.join(USAGE_KEYS)}; not {unknown[0]!r}", param="group_by")
     check_text(question.agent_id or "", "agent_id")
     async with database.tenant(microdao_id) as connection:
-        tool_id = (await lookup.find_tool(connection, question.tool)).id if question.tool else None
+        tool = await lookup.find_tool(connection, question.tool) if question.tool else None
         params = {
             "since": question.since,
             "until": question.until,
             "agent_id": question.agent_id,
-            "tool_id": tool_id,
+            "tool_id": tool and tool.id,
+            "tool_name": tool and tool.name,
             "limit": MAX_GROUPS,
         }
         total = await store_analytics.read_figures(connection, params)
         failures = await store_analytics.read_failures(connection, params)
         groups = await store_analytics.read_figures(connection, params, keys) if keys else []
         failures_by = await store_analytics.read_failures(connection, params, keys) if keys else []
+        denied = await store_analytics.read_denials(connection, params)
+        denials = await store_analytics.read_denials(connection, params, keys) if keys else []
         unused = await store_analytics.read_unused(connection, params)
     return {
         "total": _with_failures(total, failures, [])[0],
         "groups": _with_failures(groups, failures_by, keys),
+        "denied": denied[0]["denied"],
+        "denials": denials,
         "unused": unused,
     }
 

@@ -13,6 +13,18 @@ _KEYS = {
     "day": sql.SQL("to_char(run.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
 }
 
+_DENIED_KEYS = {
+    "tool": sql.SQL("resource_id"),
+    "agent": sql.SQL("agent_id"),
+    "day": sql.SQL("to_char(minute AT TIME ZONE 'UTC', 'YYYY-MM-DD')"),
+}
+_DENIED = sql.SQL("""
+FROM policy_denial WHERE action = 'tool.invoke' AND resource_kind = 'Tool'
+    AND minute >= %(since)s AND minute < %(until)s
+    AND (%(agent_id)s::text IS NULL OR agent_id = %(agent_id)s)
+    AND (%(tool_name)s::text IS NULL OR resource_id = %(tool_name)s)
+""")
+
 # A run's milliseconds are measured only if it ran.
 _FIGURES = sql.SQL("""
     count(*)::bigint AS runs, count(*) FILTER (WHERE run.status = 'succeeded')::bigint AS succeeded,
@@ -52,6 +64,17 @@ async def read_failures(connection: Connection, params: Mapping[str, Any], keys:
             _MATCHES,
             sql.SQL("AND run.error_code IS NOT NULL GROUP BY {by} ORDER BY {by}").format(by=by),
         ]
+    )
+    return await (await connection.execute(query, params)).fetchall()
+
+
+async def read_denials(connection: Connection, params: Mapping[str, Any], keys: Sequence[str] = ()) -> list[Row]:
+    """How many calls policy refused, by ``keys``, most first; one row for all without."""
+    columns = [sql.SQL("{} AS {},").format(_DENIED_KEYS[key], sql.Identifier(key)) for key in keys]
+    by = sql.SQL(", ").join(sql.SQL(str(index)) for index in range(1, len(keys) + 1))
+    ending = sql.SQL("GROUP BY {by} ORDER BY denied DESC, {by} LIMIT %(limit)s").format(by=by) if keys else sql.SQL("")
+    query = sql.SQL(" ").join(
+        [sql.SQL("SELECT"), *columns, sql.SQL("coalesce(sum(count), 0)::bigint AS denied"), _DENIED, ending]
     )
     return await (await connection.execute(query, params)).fetchall()
 
