@@ -44,6 +44,10 @@ class SecretPage(View):
     next: str | None
 
 
+class ResealBody(Body):
+    """An empty object: what acts on everything is not set off by an empty request."""
+
+
 class Resealed(View):
     """How many secrets the newest key opens now, and how many no key opens."""
 
@@ -93,7 +97,7 @@ async def delete_secret(
 
 
 @router.post("/reseal", summary="Seal every secret with the newest key")
-async def reseal_secrets(services: ServicesDep, principal: PrincipalDep) -> Resealed:
+async def reseal_secrets(body: ResealBody, services: ServicesDep, principal: PrincipalDep) -> Resealed:
     """For operators, after a new ``DAARION_SECRET_KEY``: the previous ones are needed no more afterwards."""
     await permit(services, principal, "platform.write")
     resealed, lost = await services.outside.secrets.reseal()

@@ -63,7 +63,7 @@ async def add(database: Database, microdao: str, name: str, executor: str, confi
         await connection.execute(
             "INSERT INTO tool_version (microdao_id, tool_id, version, definition_hash, description, parameters, risk,"
             " executor, config, timeout_ms, idempotent) VALUES (%(microdao)s, %(id)s, 1, 'h', 'd', %(parameters)s, 'B',"
-            " %(executor)s, %(config)s, 20000, false)",
+            " %(executor)s, %(config)s, 120000, false)",
             {**ids, "parameters": json.dumps(parameters or PARAMETERS), "config": json.dumps(config)},
         )
         await connection.execute(
@@ -259,7 +259,7 @@ async def test_agents_that_ask_each_other_in_a_circle_come_to_an_end(
         await connection.execute('UPDATE blueprint_version SET definition = definition || \'{"tools": ["ask.self"]}\'')
     asked = {"name": "ask_self", "arguments": {"input": "again"}}
     fake.will(*(Reply(tool_calls=[asked]) for _ in range(5)))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         await api.services.toolbox.execute(sofia, replace(call, tool="ask.self", args={"input": "go"}))
     deepest = await rows(database, microdao, "SELECT max(depth) AS depth FROM tool_execution")
     assert deepest == [{"depth": 4}]

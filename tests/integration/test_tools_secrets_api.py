@@ -149,9 +149,9 @@ async def test_operators_reseal_with_a_new_key(services, settings, microdao):
             transport=httpx.ASGITransport(create_app(rotated)), base_url="http://test"
         ) as client:
             admin = await headers(rotated, microdao)
-            assert (await client.post("/admin/secrets/reseal", headers=admin)).status_code == 403
+            assert (await client.post("/admin/secrets/reseal", headers=admin, json={})).status_code == 403
             operator = await headers(rotated, microdao, "operator")
-            resealed = (await client.post("/admin/secrets/reseal", headers=operator)).json()
+            resealed = (await client.post("/admin/secrets/reseal", headers=operator, json={})).json()
             assert resealed["resealed"] >= 1
         assert (await newest.outside.secrets.open(microdao, ["weather"], API)).values == {"weather": SECRET}
     finally:
