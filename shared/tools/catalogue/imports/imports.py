@@ -2,7 +2,8 @@
 an administrator has approved it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -74,14 +75,15 @@ class Imports:
     ) -> Report:
         """Make a tool of each operation; ``document`` is got from ``wanted.url`` when it is None. All in one go.
 
-        Raises InvalidRequest, TooLarge, NotFound (an agent), UpstreamError (the document cannot be had).
+        Raises InvalidRequest (also when the document cannot be had), TooLarge, NotFound (an agent).
         """
         _check_wanted(wanted.base_url, wanted.url, wanted.prefix)
         is_lasting = document is None
         if isinstance(document, str):
             document = await asyncio.to_thread(parse_document, document)
         if document is None:
-            document = await self._document(principal.microdao_id, str(wanted.url), wanted.secret_ref)
+            with _callers_fault():
+                document = await self._document(principal.microdao_id, str(wanted.url), wanted.secret_ref)
         reading = await asyncio.to_thread(read_openapi, document, wanted)
         about = {
             "url": wanted.url,
@@ -94,9 +96,10 @@ class Imports:
         return await self._bring_in(principal, source, reading, options, is_whole=wanted.operations is None)
 
     async def import_mcp(self, principal: Principal, wanted: McpOptions, options: ImportOptions) -> Report:
-        """Make a tool of each of the server's. Raises InvalidRequest, NotFound (an agent), UpstreamError."""
+        """Make a tool of each of the server's. Raises InvalidRequest, NotFound (an agent)."""
         _check_wanted(None, wanted.url, wanted.prefix)
-        server = await self._server(principal.microdao_id, wanted)
+        with _callers_fault():
+            server = await self._server(principal.microdao_id, wanted)
         reading = await asyncio.to_thread(read_server, server, wanted)
         about = {"url": wanted.url, "secret_ref": wanted.secret_ref, "prefix": wanted.prefix}
         source = _Source(kind="mcp", about=about)
@@ -223,6 +226,15 @@ async def _reached(ask: Callable[[], Awaitable[Any]]) -> Any:
         return await ask()
     except ToolFailed as error:
         raise UpstreamError(f"the source cannot be read: {error.message}", param="url") from None
+
+
+@contextmanager
+def _callers_fault() -> Iterator[None]:
+    """Whoever names a source that cannot be read is told that the name is wrong."""
+    try:
+        yield
+    except UpstreamError as error:
+        raise InvalidRequest(error.message, param="url") from None
 
 
 def _check_wanted(base_url: str | None, url: str | None, prefix: str) -> None:
