@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -51,12 +51,18 @@ WALL_S = 0.5
 GRACE_MS = 250
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_stays() -> Iterator[None]:
+    """After all backends are closed no process of theirs is left."""
+    yield
+    assert not processes_with(ZYGOTE)
+
+
 @pytest.fixture(params=BACKENDS, scope="module")
 async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
     backend = open_backend(request.param)
     yield backend
     await backend.close()
-    assert not processes_with(ZYGOTE)
 
 
 @pytest.fixture(params=JAILS, scope="module")
@@ -64,7 +70,6 @@ async def jail(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
     backend = open_backend(request.param)
     yield backend
     await backend.close()
-    assert not processes_with(ZYGOTE)
 
 
 @pytest.mark.parametrize("name", RUNAWAYS)

@@ -217,19 +217,32 @@ async def test_a_tool_is_cut_off_at_its_time_out(
         ('{"type": "object", "properties": {"effects": {"type": "string"}}}', "effects"),
     ],
 )
-async def test_a_result_that_breaks_its_schema_is_a_failure(
+@pytest.mark.parametrize(("idempotent", "status"), [(True, "failed"), (False, "unknown")])
+async def test_a_result_that_breaks_its_schema_is_no_result_of_something_that_was_done(
     database: Database,
     toolbox: Toolbox,
+    world: World,
     sofia: Principal,
     call: ToolCallRequest,
     microdao: str,
     schema: str,
     message: str,
+    idempotent: bool,
+    status: str,
 ):
-    await change(database, microdao, f"result_schema = '{schema}'")
+    await change(database, microdao, f"result_schema = '{schema}', idempotent = {idempotent}")
     outcome = await toolbox.execute(sofia, call)
-    assert outcome.status == "failed"
+    assert (outcome.status, len(world.effects)) == (status, 1)
     assert message in str(outcome.error_message)
+
+
+async def test_a_tool_that_breaks_may_have_acted(
+    toolbox: Toolbox, world: World, sofia: Principal, call: ToolCallRequest
+):
+    world.failures = [LookupError("secret")]
+    outcome = await toolbox.execute(sofia, call)
+    assert (outcome.status, outcome.error_code) == ("unknown", "internal")
+    assert "secret" not in str(outcome.error_message)
 
 
 async def test_a_tool_runs_no_more_often_than_it_may(

@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from functions.chat.app import create_app
+from functions.tool_executor.handler import app as tool_executor
 from shared.bootstrap import Services
+from shared.cloud.serve import QueueFunction
 from shared.policy.principal import Principal
 from shared.settings import Settings
 from shared.tools.sandbox.jail.confine import is_supported
@@ -214,3 +216,25 @@ async def test_calls_beside_each_other(services, microdao):
     calls = [services.toolbox.execute(*request(microdao, "slow", n=n)) for n in range(12)]
     outcomes = await asyncio.gather(*calls)
     assert [outcome.result for outcome in outcomes] == list(range(12))
+
+
+async def test_the_executor_function_names_it_too(services):
+    app = QueueFunction(
+        "tool_executor", lambda: services, on_batch=None, on_direct=None, also_ready=Services.sandbox_view
+    )
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
+    assert answer.json()["sandbox"]["backend"] in ("bwrap+jail", "jail")
+    assert tool_executor._also_ready is Services.sandbox_view
+
+
+async def test_devtools_are_tools_like_any_other(services, microdao):
+    await services.toolbox.seed(microdao, "agent:sofia")
+    test = "def test_one():\n    assert 1 + 1 == 2\n"
+    written = await services.toolbox.execute(*request(microdao, "fs_write", path="test_a.py", content=test))
+    assert (written.status, written.result) == ("succeeded", {"path": "test_a.py", "bytes": len(test)})
+    ran = await services.toolbox.execute(*request(microdao, "run_tests"))
+    assert (ran.status, ran.result["passed"], ran.result["failed"]) == ("succeeded", 1, 0), ran
+    refused = await services.toolbox.execute(*request(microdao, "fs_read", path="../x"))
+    assert (refused.status, refused.error_code) == ("failed", "tool_failed")

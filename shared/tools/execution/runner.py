@@ -95,7 +95,11 @@ class Runner:
 
         async def call() -> object:
             executor = self._executors.outer(tool)
-            return check_result(tool, await executor(tool, execution.args, execution.invocation(deadline)))
+            result = await executor(tool, execution.args, execution.invocation(deadline))
+            try:
+                return check_result(tool, result)
+            except ToolFailed as fault:  # it was done; only its answer is of no use
+                raise ToolUncertain(fault.message, code=fault.code, is_transient=False) from None
 
         while True:
             ran = await _attempt(execution, call, deadline, late)
@@ -145,7 +149,7 @@ async def _run_inside(connection: Connection, inner: InnerExecutor, execution: E
 async def _attempt(
     execution: Execution, call: Callable[[], Awaitable[object]], deadline: float, late: ToolFailed
 ) -> Ran:
-    """One attempt; ``late`` when it had to be cut off at the deadline."""
+    """One attempt; ``late`` when it had to be cut off at the deadline. What breaks it is as certain as that."""
     try:
         async with asyncio.timeout_at(deadline):
             return Ran(result=await call())
@@ -161,7 +165,7 @@ async def _attempt(
     except Exception as error:
         _log_fault(execution, error)
         message = f"{execution.tool.name} broke; the log has the cause under this execution's id"
-        return Ran(failure=ToolFailed(message, code="internal"))
+        return Ran(failure=type(late)(message, code="internal", is_transient=False))
 
 
 def _given_up(execution: Execution) -> ToolOutcome:

@@ -89,10 +89,9 @@ def confine(parent: int, folder: str, shared: Confinement, limits: CallLimits) -
 def _standard_library() -> list[str]:
     """Its parts, without the folder of other people's packages inside it; and the time zones."""
     library = os.path.dirname(os.__file__)
-    parts = [
-        os.path.join(library, name) for name in os.listdir(library) if name not in ("site-packages", "dist-packages")
-    ]
-    return parts + _time_zones()
+    names = (name for name in os.listdir(library) if name not in ("site-packages", "dist-packages"))
+    parts = [os.path.join(library, name) for name in names]
+    return [part for part in parts if os.path.exists(part)] + _time_zones()  # some are links to what is not here
 
 
 def _time_zones() -> list[str]:
