@@ -35,6 +35,11 @@ if TYPE_CHECKING:
     from shared.tools.builtin.followups import Followups
     from shared.tools.builtin.notifications import Notifications
     from shared.tools.builtin.webhooks import Webhooks
+    from shared.tools.catalogue.catalogue import Catalogue
+    from shared.tools.catalogue.configs import ConfigChecks
+    from shared.tools.catalogue.imports.imports import Imports
+    from shared.tools.catalogue.imports.packs import Packs
+    from shared.tools.catalogue.plugins import Plugins
     from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
     from shared.tools.sandbox.monty import Monty
@@ -190,6 +195,7 @@ class Services:
         from shared.tools.executors.agent import AgentExecutor
         from shared.tools.executors.http import HttpExecutor
         from shared.tools.executors.mcp import McpExecutor
+        from shared.tools.executors.plugin import PluginExecutor
         from shared.tools.executors.python import PythonExecutor
         from shared.tools.executors.web_broker import WebBroker
         from shared.tools.toolbox import Toolbox
@@ -198,9 +204,10 @@ class Services:
             "agent": AgentExecutor(AgentAsTool(lambda: self.agents)),
             "http": HttpExecutor(self.outside),
             "mcp": McpExecutor(self.outside),
-            "python": PythonExecutor(self.sandbox, WebBroker(self.outside), self.monty),
+            "python": PluginExecutor(self.plugins, PythonExecutor(self.sandbox, WebBroker(self.outside), self.monty)),
         }
-        return Toolbox(self.database, self.outbox, self.policy, Executors(outer, self._tool_functions()))
+        executors = Executors(outer, self._tool_functions())
+        return Toolbox(self.database, self.outbox, self.policy, executors, self.plugins)
 
     def _tool_functions(self) -> "dict[str, OuterExecutor]":
         from shared.agents.models import AgentModels
@@ -252,6 +259,50 @@ class Services:
         from shared.tools.workspace.devtools import DevTools, open_test_sandbox
 
         return DevTools(self.settings.workspaces_folder, open_test_sandbox())
+
+    @cached_property
+    def catalogue(self) -> "Catalogue":
+        """The tools as administrators change them."""
+        from shared.tools.catalogue.catalogue import Catalogue
+
+        return Catalogue(self.database, self.config_checks, self.plugins)
+
+    @cached_property
+    def imports(self) -> "Imports":
+        """Tools from elsewhere."""
+        from shared.tools.catalogue.imports.fetch import DocumentFetcher
+        from shared.tools.catalogue.imports.imports import Imports
+        from shared.tools.executors.mcp import McpExecutor
+
+        return Imports(
+            self.database,
+            self.config_checks,
+            fetch_document=DocumentFetcher(self.outside),
+            list_remote_tools=McpExecutor(self.outside).list_tools,
+        )
+
+    @cached_property
+    def packs(self) -> "Packs":
+        """Tools to take from one microDAO to another."""
+        from shared.tools.catalogue.imports.packs import Packs
+
+        return Packs(self.database, self.config_checks)
+
+    @cached_property
+    def config_checks(self) -> "ConfigChecks":
+        """Whether an executor can work with a tool's config."""
+        from shared.tools.builtin import OUTER_BUILTINS
+        from shared.tools.catalogue.checks import config_checks
+        from shared.tools.workspace.devtools import DEVTOOLS
+
+        return config_checks({*OUTER_BUILTINS, *DEVTOOLS}, self.plugins)
+
+    @cached_property
+    def plugins(self) -> "Plugins":
+        """Tools that installed packages bring."""
+        from shared.tools.catalogue.plugins import Plugins
+
+        return Plugins()
 
     @cached_property
     def tool_search(self) -> "ToolSearch":

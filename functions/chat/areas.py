@@ -25,6 +25,8 @@ _LATER: Final = (
     "routes_snapshots",
     "routes_analytics",
     "routes_tools",
+    "routes_tool_imports",  # before the next: it has paths that the next takes for ids
+    "routes_tools_admin",
     "routes_secrets",
     "routes_notifications",
     "routes_webhooks",
@@ -37,6 +39,7 @@ _LATER: Final = (
     "routes_limits",
     "routes_experiments",
     "routes_reindex",
+    "routes_tool_usage",  # last: one of its paths takes any name
 )
 
 

@@ -3,17 +3,21 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import ConfigDict, Field, model_validator
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.schemas import ERRORS, Body, View
+from shared.errors import InvalidRequest
 from shared.policy.principal import Principal
 from shared.tools.model import ToolCallRequest
 
 router = APIRouter(prefix="/internal", route_class=JsonRoute, responses=ERRORS, tags=["Tools"])
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+AgentQuery = Annotated[
+    str | None, Query(min_length=1, max_length=200, description="Only what this agent was granted and may run.")
+]
 
 
 class ToolView(View):
@@ -114,20 +118,35 @@ class PermissionsView(View):
 
 
 class PermissionsBody(Body):
-    """Tools by name or id."""
+    """Tools by name, alias or id, or all with a tag: ``tag:finance``."""
 
     grant: list[Identifier] = Field(default_factory=list, max_length=500)
     revoke: list[Identifier] = Field(default_factory=list, max_length=500)
 
 
 async def list_tools(
-    services: ServicesDep, principal: PrincipalDep, after: Cursor = None, limit: PageLimit = 100
+    services: ServicesDep,
+    principal: PrincipalDep,
+    agent_id: AgentQuery = None,
+    after: Cursor = None,
+    limit: PageLimit = 100,
 ) -> ToolPage:
-    """Tools of the caller's microDAO, by name."""
+    """Tools of the caller's microDAO, by name. An agent's key sees what ``agent_id`` may use and nothing else."""
     await permit(services, principal, "tool.list")
-    tools = await services.toolbox.list_all(principal.microdao_id, after or "", limit)
+    acting = acting_agent(principal, agent_id)
+    if acting is None:
+        tools = await services.toolbox.list_all(principal.microdao_id, after or "", limit)
+    else:
+        tools = await services.toolbox.list_for_agent(principal.microdao_id, acting, after or "", limit)
     views = [ToolView.model_validate(tool, from_attributes=True) for tool in tools]
     return ToolPage(tools=views, next=views[-1].name if len(views) == limit else None)
+
+
+def acting_agent(principal: Principal, agent_id: str | None) -> str | None:
+    """For whom a list is: an agent's key sees the catalogue only through an agent's grants. Raises InvalidRequest."""
+    if agent_id is None and principal.roles <= {"agent"}:
+        raise InvalidRequest("a key with the role agent must name its agent", param="agent_id")
+    return agent_id
 
 
 async def call_tool(body: CallBody, services: ServicesDep, principal: PrincipalDep) -> OutcomeView:

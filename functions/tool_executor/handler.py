@@ -51,9 +51,12 @@ async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
 
     Executions whose runner died are settled, follow-ups that are due fire, sessions whose process died in a turn are
     failed.
+    ``{"task": "refresh_imports"}``: look at the sources of imported tools whose time has come.
     """
+    if event.get("task") == "refresh_imports":
+        return {"refreshed": await services.imports.refresh_due()}
     if event.get("task") != "sweep":
-        raise ValueError("tool_executor knows the task 'sweep' only")
+        raise ValueError("tool_executor knows the tasks 'sweep' and 'refresh_imports' only")
     older_than_s = 0.0 if event.get("lost_queue") else SWEEP_AFTER_S
     requeued = await services.outbox.sweep("tool", older_than_s=older_than_s)
     requeued += await services.toolbox.sweep()

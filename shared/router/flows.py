@@ -162,12 +162,8 @@ class Flows:
         """Those of the names that are a tool's id, name or alias."""
         if not asked:
             return set()
-        from shared.tools.catalogue import canonical_name  # reads YAML, which a turn never needs
-
-        canonical = {name: canonical_name(name) for name in asked}
         async with self._database.tenant(microdao_id) as connection:
-            found = await store.tool_labels(connection, sorted({*canonical, *canonical.values()}))
-        return {name for name in asked if name in found or canonical[name] in found}
+            return asked & await store.tool_labels(connection, sorted(asked))
 
     async def _is_finished(self, microdao_id: str, flow_id: str) -> bool:
         async with self._database.tenant(microdao_id) as connection:

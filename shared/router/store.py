@@ -222,13 +222,15 @@ async def find_agent(connection: Connection, agent_id: str | None) -> str | None
 
 
 async def tool_labels(connection: Connection, labels: Sequence[str]) -> set[str]:
-    """Those of the labels that are the id or the name of a tool."""
+    """Those of the labels that are the id, the name or an alias of a tool."""
     rows = await fetch_all(
         connection,
-        "SELECT id, name FROM tool WHERE id = ANY(%(labels)s) OR name = ANY(%(labels)s)",
+        "SELECT label FROM tool CROSS JOIN LATERAL (VALUES (id), (name)) AS its (label)"
+        " WHERE archived_at IS NULL AND (id = ANY(%(labels)s) OR name = ANY(%(labels)s))"
+        " UNION SELECT alias FROM tool_alias WHERE alias = ANY(%(labels)s)",
         {"labels": list(labels)},
     )
-    return {label for row in rows for label in (row["id"], row["name"])}
+    return {row["label"] for row in rows}
 
 
 async def list_unfinished(connection: Connection, after: str, limit: int) -> list[Row]:

@@ -1,6 +1,8 @@
 """The tools package's front: the catalogue as agents see it, grants, and calls."""
 
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
@@ -9,8 +11,9 @@ from shared.errors import IdempotencyInProgress, InvalidRequest, NotFound
 from shared.policy.decision import Decision, Resource
 from shared.policy.policy import Policy
 from shared.policy.principal import Principal, agent_principal
-from shared.tools import catalogue, lookup, store
 from shared.tools.arguments import check_request, check_text
+from shared.tools.catalogue import lookup, seed, store
+from shared.tools.catalogue.plugins import Plugins, adopt
 from shared.tools.execution import store_executions
 from shared.tools.execution.admission import policy_facts, would_admit
 from shared.tools.execution.execution import begin, find, lock
@@ -20,21 +23,36 @@ from shared.tools.executors.chain import ChainExecutor
 from shared.tools.model import STATUSES, Permission, Tool, ToolCallRequest, ToolOutcome
 
 QUEUE = "tool"
+Found = TypeVar("Found")
 
 
 class Toolbox:
     """Each method works in one microDAO and sees nothing of another."""
 
-    def __init__(self, database: Database, outbox: Outbox, policy: Policy, executors: Executors | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        policy: Policy,
+        executors: Executors | None = None,
+        plugins: Plugins | None = None,
+    ) -> None:
         self._database = database
         self._outbox = outbox
         self._policy = policy
+        self._plugins = Plugins() if plugins is None else plugins
         self._runner = Runner(database, (executors or Executors()).extended({"chain": ChainExecutor(self.execute)}))
 
     async def find(self, microdao_id: str, name_or_id: str) -> Tool:
         """The tool with this id, name or alias. Raises NotFound with the names that come near."""
         async with self._database.tenant(microdao_id) as connection:
-            return await lookup.find_tool(connection, name_or_id)
+            return await self._known(connection, microdao_id, name_or_id, lookup.find_tool)
+
+    async def find_for_agent(self, microdao_id: str, agent_id: str, name_or_id: str) -> Tool:
+        """The same among the tools that the agent may use. Raises NotFound for any other, which it is not told of."""
+        usable = {tool.id for tool in await self.list_for_agent(microdao_id, agent_id)}
+        async with self._database.tenant(microdao_id) as connection:
+            return await lookup.find_among(connection, agent_id, usable, name_or_id)
 
     async def list_all(self, microdao_id: str, after: str, limit: int) -> list[Tool]:
         """The catalogue by name, active or not, from the one after ``after``."""
@@ -42,15 +60,21 @@ class Toolbox:
         async with self._database.tenant(microdao_id) as connection:
             return await store.list_tools(connection, after, limit)
 
-    async def list_for_agent(self, microdao_id: str, agent_id: str) -> list[Tool]:
-        """The active tools that the agent was granted and that policy lets it run, by name. Raises NotFound for an
-        unknown agent."""
+    async def list_for_agent(
+        self, microdao_id: str, agent_id: str, after: str = "", limit: int | None = None
+    ) -> list[Tool]:
+        """The active tools that the agent was granted and that policy lets it run, by name.
+
+        They begin with the one after ``after``. Raises NotFound for an unknown agent.
+        """
         check_text(agent_id, "agent_id")
+        check_text(after, "after")
         async with self._database.tenant(microdao_id) as connection:
-            tools = await store.list_granted(connection, agent_id)
+            tools = await store.list_granted(connection, agent_id, after)
             if not tools:
                 await _require_agent(connection, agent_id)
-        return [tool for tool, decision in await self._decided(microdao_id, agent_id, tools) if decision.allow]
+        decided = await self._decided(microdao_id, agent_id, tools)
+        return [tool for tool, decision in decided if decision.allow][:limit]
 
     async def permissions(self, microdao_id: str, agent_id: str) -> list[Permission]:
         """Every tool of the catalogue and whether the agent may use it. Raises NotFound for an unknown agent."""
@@ -63,12 +87,16 @@ class Toolbox:
         return [_permission(row, decided.get(row["name"])) for row in rows]
 
     async def set_grants(self, microdao_id: str, agent_id: str, grant: list[str], revoke: list[str]) -> None:
-        """Grant and revoke tools by name, alias or id: all of them, or none. Raises NotFound, InvalidRequest."""
+        """Grant and revoke tools by name, alias, id or ``tag:`` (those that bear it now): all of them, or none.
+
+        Raises NotFound, InvalidRequest.
+        """
         check_text(agent_id, "agent_id")
         async with self._database.tenant(microdao_id) as connection:
             await _require_agent(connection, agent_id)
-            granted = {(await lookup.find_tool(connection, name)).id for name in grant}
-            revoked = {(await lookup.find_tool(connection, name)).id for name in revoke}
+            found = [await self._known(connection, microdao_id, name, lookup.find_ids) for name in grant]
+            granted = {tool_id for tool_ids in found for tool_id in tool_ids}
+            revoked = {tool_id for name in revoke for tool_id in await lookup.find_ids(connection, name)}
             if granted & revoked:
                 raise InvalidRequest("a tool cannot be granted and revoked at once", param="revoke")
             await store.add_grants(connection, microdao_id, agent_id, sorted(granted))
@@ -181,15 +209,33 @@ class Toolbox:
         What spends (risk D) is left to an administrator. Harmless to repeat: what an admin changed meanwhile stays.
         Raises NotFound for an unknown agent.
         """
-        tools, documents = catalogue.first_tools(microdao_id), catalogue.first_documents(microdao_id)
+        tools, documents = seed.first_tools(microdao_id), seed.first_documents(microdao_id)
         async with self._database.tenant(microdao_id) as connection:
             if agent_id is not None:
                 await _require_agent(connection, agent_id)
             async with connection.pipeline():
-                await store.seed(connection, microdao_id, tools, documents)
+                await store.add_tools(connection, microdao_id, "", tools)
+                await store.add_documents(connection, microdao_id, documents)
                 if agent_id is not None:
                     granted = [tool["id"] for tool in tools if tool["risk"] != "D"]
                     await store.grant_if_none(connection, microdao_id, agent_id, granted)
+            await adopt(connection, microdao_id, self._plugins)
+
+    async def _known(
+        self,
+        connection: Connection,
+        microdao_id: str,
+        asked: str,
+        find: Callable[[Connection, str], Awaitable[Found]],
+    ) -> Found:
+        """What is found, also in a package that was installed since the microDAO's catalogue was filled."""
+        try:
+            return await find(connection, asked)
+        except NotFound:
+            if asked not in await asyncio.to_thread(self._plugins.look):
+                raise
+        await adopt(connection, microdao_id, self._plugins)
+        return await find(connection, asked)
 
     async def _decided(self, microdao_id: str, agent_id: str, granted: list[Tool]) -> list[tuple[Tool, Decision]]:
         """What policy says of the agent's running each tool that it was granted, in no confidential call."""

@@ -30,6 +30,8 @@ _POLICY = {"name": "p", "source": 'forbid (principal, action == Action::"flow.ru
 _VARIANTS = {"variants": [{"name": "a"}]}
 _MEMORY = "/internal/agent-memory"
 _POLICIES = "/admin/policies"
+_TOOLS = "/admin/tools"
+_TOOL = {"name": "policy.case", "description": "A case.", "executor": "python", "config": {"code": "def run(args): 1"}}
 _EXPERIMENTS = "/admin/experiments"
 
 ROUTES: Final[dict[tuple[str, str], Route]] = {
@@ -88,6 +90,24 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ),
     ("GET", "/internal/tools/executions"): Route("member"),
     ("POST", "/internal/tools/search"): Route("member", {"query": "a", "agent_id": SOFIA}),
+    ("GET", "/internal/tools/analytics"): Route("member"),
+    ("GET", "/internal/tools/{name_or_id}"): Route("member"),
+    ("GET", _TOOLS): Route("admin"),
+    ("POST", _TOOLS): Route("admin", _TOOL),
+    ("GET", f"{_TOOLS}/{{tool_id}}"): Route("admin"),
+    ("PATCH", f"{_TOOLS}/{{tool_id}}"): Route("admin", {"risk": "D"}),
+    ("DELETE", f"{_TOOLS}/{{tool_id}}"): Route("admin"),
+    ("GET", f"{_TOOLS}/{{tool_id}}/versions"): Route("admin"),
+    ("GET", f"{_TOOLS}/{{tool_id}}/versions/{{version}}"): Route("admin"),
+    ("POST", f"{_TOOLS}/{{tool_id}}/activate"): Route("admin"),
+    ("POST", f"{_TOOLS}/{{tool_id}}/deactivate"): Route("admin"),
+    ("POST", f"{_TOOLS}/import/openapi"): Route("admin", {"document": {"openapi": "3.1.0"}}),
+    ("POST", f"{_TOOLS}/import/mcp"): Route("admin", {"url": "https://10.0.0.1/mcp"}, is_tried=False),
+    ("POST", f"{_TOOLS}/import/pack"): Route("admin", {"pack": {}}),
+    ("POST", f"{_TOOLS}/export"): Route("admin", {"tools": ["math"]}),
+    ("GET", f"{_TOOLS}/imports"): Route("admin"),
+    ("POST", f"{_TOOLS}/imports/{{import_id}}/refresh"): Route("admin"),
+    ("DELETE", f"{_TOOLS}/imports/{{import_id}}"): Route("admin"),
     ("GET", "/internal/notifications"): Route("member"),
     ("POST", "/internal/notifications/read_all"): Route("member", {"to": SOFIA}),
     ("POST", "/internal/notifications/{notification_id}/read"): Route("member"),

@@ -186,10 +186,11 @@ async def test_a_failed_tool_leaves_its_outcome_and_nothing_else(
     code: str,
 ):
     monkeypatch.setitem(BUILTINS, "test.failing", function)
-    async with database.tenant(microdao) as connection:
+    async with database.system() as connection:
         await connection.execute(
             'UPDATE tool_version SET config = \'{"function": "test.failing"}\', timeout_ms = 300 FROM tool'
-            " WHERE tool.id = tool_id AND name = 'project.create'"
+            " WHERE tool.id = tool_id AND name = 'project.create' AND tool.microdao_id = %s",
+            (microdao,),
         )
     keyed = replace(create, idempotency_key="k1")
     outcome = await toolbox.execute(member, keyed)
@@ -203,8 +204,10 @@ async def test_a_failed_tool_leaves_its_outcome_and_nothing_else(
 async def test_a_builtin_that_this_installation_lacks_is_a_clear_failure(
     database: Database, toolbox: Toolbox, member: Principal, create: ToolCallRequest, microdao: str
 ):
-    async with database.tenant(microdao) as connection:
-        await connection.execute('UPDATE tool_version SET config = \'{"function": "gone"}\'')
+    async with database.system() as connection:
+        await connection.execute(
+            'UPDATE tool_version SET config = \'{"function": "gone"}\' WHERE microdao_id = %s', (microdao,)
+        )
     outcome = await toolbox.execute(member, create)
     assert outcome.status == "failed"
     assert "'gone'" in str(outcome.error_message)

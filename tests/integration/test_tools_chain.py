@@ -127,9 +127,11 @@ async def test_a_confidential_chain_may_not_reach_outside(
     database: Database, toolbox: Toolbox, sofia: Principal, call: ToolCallRequest, microdao: str
 ):
     await add(database, microdao, "plan", "chain", PLAN)
-    async with database.tenant(microdao) as connection:
+    async with database.system() as connection:
         await connection.execute(
             "UPDATE tool_version SET risk = 'C' FROM tool WHERE tool.id = tool_id AND name = 'task.create'"
+            " AND tool.microdao_id = %s",
+            (microdao,),
         )
     outcome = await toolbox.execute(sofia, replace(call, confidential=True))
     assert (outcome.status, outcome.error_code) == ("failed", ConfidentialDenied.code)

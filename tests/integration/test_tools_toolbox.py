@@ -189,8 +189,8 @@ async def test_confidential_flows_use_low_risks_only(
     risk: str,
     allowed: bool,
 ):
-    async with database.tenant(microdao) as connection:
-        await connection.execute("UPDATE tool_version SET risk = %s", (risk,))
+    async with database.system() as connection:
+        await connection.execute("UPDATE tool_version SET risk = %s WHERE microdao_id = %s", (risk, microdao))
     call = toolbox.execute(member, replace(create, confidential=True))
     if allowed:
         assert (await call).status == "succeeded"

@@ -7,7 +7,7 @@ import pytest
 
 from shared.llm.providers.offline.answer import decide
 from shared.llm.providers.offline.requests import Call
-from shared.tools.catalogue import first_tools
+from shared.tools.catalogue.seed import first_tools
 from shared.wire.chat import ChatRequest
 
 TOOLS = [

@@ -7,10 +7,9 @@ from shared.errors import ApiError, ConfidentialDenied, LimitExceeded, NotFound
 from shared.policy.decision import Decision, Resource
 from shared.policy.policy import Policy
 from shared.policy.principal import Principal
-from shared.tools import store
 from shared.tools.arguments import check_args
-from shared.tools.catalogue import canonical_name
-from shared.tools.lookup import unknown_tool
+from shared.tools.catalogue import store
+from shared.tools.catalogue.lookup import unknown_tool
 from shared.tools.model import CONFIDENTIAL_RISKS, Tool, ToolCallRequest
 
 MAX_DEPTH = 4
@@ -48,11 +47,11 @@ async def would_admit(
 
 async def _find(connection: Connection, request: ToolCallRequest) -> tuple[Tool, dict[str, Any]]:
     """The tool and what policies may look at. Raises NotFound (agent, tool)."""
-    row = await store.find_for_call(connection, request.agent_id, request.tool, canonical_name(request.tool))
+    row = await store.find_for_call(connection, request.agent_id, request.tool)
     if row is None:
         raise NotFound(f"no agent {request.agent_id!r} in this microDAO", param="agent_id")
     if row["id"] is None:
-        raise await unknown_tool(connection, request.tool)
+        raise await unknown_tool(connection, request.tool, request.agent_id)
     tool = store.tool_from(row)
     return tool, policy_facts(tool, request, is_granted=row["granted"])
 

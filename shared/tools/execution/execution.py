@@ -8,8 +8,8 @@ from shared.errors import IdempotencyConflict, NotFound
 from shared.ids import derived_id, new_id
 from shared.policy.policy import Policy
 from shared.policy.principal import Principal
-from shared.tools import store
 from shared.tools.arguments import args_hash
+from shared.tools.catalogue import store
 from shared.tools.execution import store_executions
 from shared.tools.execution.admission import admit
 from shared.tools.model import Invocation, Tool, ToolCallRequest, ToolOutcome

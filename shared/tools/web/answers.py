@@ -18,6 +18,7 @@ _MAX_RETRY_AFTER_S = 3600.0
 _MAX_EXCERPT = 300
 _READABLE = re.compile(
     r"(?:application|[a-z]+)/(?:[a-z0-9.+-]+\+)?json|text/[a-z0-9.+-]+|application/xml|[a-z]+/.+\+xml"
+    r"|application/(?:[a-z0-9.+-]+\+|x-)?yaml"
 )
 _NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f]+")
 

@@ -1,0 +1,1 @@
+"""Tools from elsewhere: OpenAPI documents, remote MCP servers, tool packs."""
