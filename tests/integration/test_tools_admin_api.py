@@ -192,7 +192,7 @@ async def test_delete_frees_the_name_and_keeps_the_audit(admin: httpx.AsyncClien
         ({"config": {"url": "https://x?api_key=abcdef"}}, "config"),
         ({"config": {"url": "https://x", "headers": {"X-Thing": "ghp_" + "a1" * 18}}}, "config"),
         ({"executor": "python", "config": {"code": "def walk(): pass"}}, "config"),
-        ({"executor": "python", "config": {"code": "def run(:"}}, "config"),
+        ({"executor": "python", "config": {"plugin": "nobody.brings"}}, "config"),
         ({"executor": "builtin", "config": {"function": "os.system"}}, "config"),
         ({"executor": "mcp", "config": {"url": "https://x"}}, "config"),
         ({"executor": "shell"}, "executor"),

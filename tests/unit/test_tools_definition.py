@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest
-from shared.tools.catalogue.configs import check_code, literal_secret
+from shared.tools.catalogue.configs import literal_secret
 from shared.tools.catalogue.definition import definition_hash
 from shared.tools.catalogue.schemas import MAX_BYTES, MAX_DEPTH, check_schema
 
@@ -169,9 +169,3 @@ def test_a_literal_secret_is_found(config: dict[str, Any], path: str):
 )
 def test_a_reference_is_no_secret(config: dict[str, Any]):
     assert literal_secret(config) is None
-
-
-@pytest.mark.parametrize("code", ["", "run = 1", "def run(:", "(" * 5000, "x" * 70_000, 7, "a\0b"])
-def test_code_that_defines_no_run_is_refused(code: Any):
-    with pytest.raises(ValueError, match="code"):
-        check_code(code)

@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from shared.tools.builtin import BUILTINS
-from shared.tools.catalogue.configs import ConfigCheck, ConfigChecks, check_code
+from shared.tools.catalogue.configs import ConfigCheck, ConfigChecks
 from shared.tools.executors.agent import check_agent_config
 from shared.tools.executors.chain import check_chain_config
 from shared.tools.executors.http_config import check_http_config
 from shared.tools.executors.mcp import check_mcp_config
+from shared.tools.executors.python_config import check_python_config
 
 
 def config_checks(functions: Collection[str] = (), plugins: Collection[str] = ()) -> ConfigChecks:
@@ -34,12 +35,10 @@ def _check_builtin(functions: Collection[str]) -> ConfigCheck:
 
 def _check_python(plugins: Collection[str]) -> ConfigCheck:
     def check(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-        if len({"code", "entrypoint", "plugin"} & config.keys()) != 1:
-            raise ValueError("give code that defines run(args), an entrypoint, or the plugin that does it")
-        if "code" in config:
-            check_code(config["code"])
-        if "plugin" in config and config["plugin"] not in plugins:
-            raise ValueError("plugin must be a tool of an installed package")
+        if "plugin" not in config:
+            check_python_config(config)
+        elif config.keys() != {"plugin"} or config["plugin"] not in plugins:
+            raise ValueError("plugin must be a tool of an installed package, and stand alone")
 
     return check
 

@@ -1,6 +1,5 @@
 """Whether an executor can work with a tool's config, and whether somebody put a secret into it. Pure functions."""
 
-import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -11,7 +10,6 @@ from shared.errors import InvalidRequest
 ConfigCheck = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
 """Gets a tool's config and the schema of its arguments. Raises InvalidRequest or ValueError, saying what is wrong."""
 
-MAX_CODE: Final = 65_536
 _TEMPLATE: Final = "{{"
 _HINT: Final = "store the secret, name it in secret_ref and write {{secret}} in its place"
 _SECRET_FIELD: Final = re.compile(
@@ -45,21 +43,6 @@ def literal_secret(config: Any) -> str | None:
         if _TEMPLATE not in leaf.text and _is_secret(leaf):
             return f"{leaf.path} looks like a secret: {_HINT}"
     return None
-
-
-def check_code(code: Any) -> None:
-    """Raises ValueError for Python that does not define ``run``."""
-    if not isinstance(code, str) or len(code) > MAX_CODE:
-        raise ValueError(f"code must be Python of at most {MAX_CODE:,} characters")
-    try:
-        body = ast.parse(code).body
-    except SyntaxError as error:
-        raise ValueError(f"code is not Python: line {error.lineno}: {error.msg}") from None
-    except (RecursionError, MemoryError):
-        raise ValueError("code is nested too deeply") from None
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    if not any(isinstance(statement, functions) and statement.name == "run" for statement in body):
-        raise ValueError("code must define run(args)")
 
 
 class _Leaf(NamedTuple):
