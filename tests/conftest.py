@@ -79,6 +79,13 @@ def settings(database_url: str, session_folder: Path) -> Settings:
 
 
 @pytest.fixture
+async def empty_outbox(database: Database) -> None:
+    """No jobs that other tests left unsent: those would crowd this test's queues."""
+    async with database.system() as connection:
+        await connection.execute("DELETE FROM outbox")
+
+
+@pytest.fixture
 async def microdao(database: Database) -> str:
     """A fresh tenant with the agent ``agent:sofia``."""
     microdao_id = f"microdao:{new_id('test')}"

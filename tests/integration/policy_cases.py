@@ -132,7 +132,7 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("GET", "/admin/secrets/{name}"): Route("admin"),
     ("PUT", "/admin/secrets/{name}"): Route("admin", {"value": "a-long-value", "hosts": ["api.example.com"]}),
     ("DELETE", "/admin/secrets/{name}"): Route("admin"),
-    ("POST", "/admin/secrets/reseal"): Route("operator", is_tried=False),
+    ("POST", "/admin/secrets/reseal"): Route("operator", {}, is_tried=False),
     ("GET", "/agents"): Route("member"),
     ("GET", "/agents/{session_id}/state"): Route("member"),
     ("GET", "/internal/agents/blueprints"): Route("member"),

@@ -47,7 +47,7 @@ def engine():
 
 
 @pytest.fixture
-async def services(settings, engine: str, microdao: str):
+async def services(settings, engine: str, microdao: str, empty_outbox: None):
     services = Services(replace(settings, aws_endpoint_url=engine))
     queue_url = services.aws.sqs.create_queue(QueueName=f"memory-{time.monotonic_ns()}")["QueueUrl"]
     services.settings = replace(services.settings, memory_queue_url=queue_url)

@@ -61,7 +61,9 @@ def tool_queue_url(engine_url: str) -> str:
 
 
 @pytest.fixture
-async def services(engine_url: str, tool_queue_url: str, settings: Settings) -> AsyncIterator[Services]:
+async def services(
+    engine_url: str, tool_queue_url: str, settings: Settings, empty_outbox: None
+) -> AsyncIterator[Services]:
     services = Services(
         Settings(
             database_url=settings.database_url,
