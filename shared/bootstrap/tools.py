@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from shared.tools.catalogue.imports.imports import Imports
     from shared.tools.catalogue.imports.packs import Packs
     from shared.tools.catalogue.plugins import Plugins
-    from shared.tools.executors import OuterExecutor
     from shared.tools.executors.outside import Outside
+    from shared.tools.ports import OuterExecutor
     from shared.tools.sandbox.monty import Monty
     from shared.tools.sandbox.probe import ProbedSandbox
     from shared.tools.search.indexer import ToolIndexer

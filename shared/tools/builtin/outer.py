@@ -11,7 +11,7 @@ from shared.tools.builtin.memories import Memories
 if TYPE_CHECKING:
     from shared.llm.gateway import Gateway
     from shared.memory.memory import Memory
-    from shared.tools.executors import OuterExecutor
+    from shared.tools.ports import OuterExecutor
 
 
 def open_outer_builtins(

@@ -22,8 +22,9 @@ from shared.tools.execution import store_executions
 from shared.tools.execution.execution import Execution, execution_from, find
 from shared.tools.execution.results import Ran, check_result, outcome_of
 from shared.tools.execution.retries import wait_before_next
-from shared.tools.executors import Executors, InnerExecutor
+from shared.tools.executors import Executors
 from shared.tools.model import ToolFailed, ToolOutcome, ToolUncertain
+from shared.tools.ports import InnerExecutor
 from shared.usage.events import record
 
 LEASE_SLACK_S = 30.0

@@ -5,28 +5,10 @@ An outer one reaches outside (another service, a sandbox, a model), so no transa
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
-from shared.db.database import Connection
 from shared.tools.executors.builtin import run_builtin
-from shared.tools.model import Invocation, Tool, ToolFailed
-
-
-class InnerExecutor(Protocol):
-    """Runs a tool inside the savepoint of its execution. Returns JSON; raises ToolFailed."""
-
-    async def __call__(
-        self, connection: Connection, tool: Tool, args: dict[str, Any], invocation: Invocation
-    ) -> object: ...
-
-
-class OuterExecutor(Protocol):
-    """Runs a tool outside any transaction, by ``invocation.deadline``. Returns JSON.
-
-    Raises ToolFailed when it was not done, ToolUncertain when it may have been. It neither retries nor stores.
-    """
-
-    async def __call__(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object: ...
+from shared.tools.model import Tool, ToolFailed
+from shared.tools.ports import InnerExecutor, OuterExecutor
 
 
 class Executors:

@@ -6,8 +6,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from shared.tools.executors import OuterExecutor
 from shared.tools.model import Invocation, Tool, ToolFailed
+from shared.tools.ports import OuterExecutor
 from shared.tools.sandbox.jail_backend import JailOptions, scrub
 from shared.tools.sandbox.port import MB, Limits, Program, SandboxBackend, SandboxUnavailable
 from shared.tools.sandbox.probe import ProbedSandbox, candidates
