@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SECRET_VARIABLE = "DAARION_TEST_SECRET"
 NOBODY = 65534
 
@@ -148,13 +150,13 @@ def _run(command: list[str], **options: Any) -> "subprocess.CompletedProcess[byt
 
 
 def processes_with(text: str) -> list[int]:
-    """The processes whose command line has the text; a fork has its parent's."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if text.encode() in Path(f"/proc/{name}/cmdline").read_bytes():
-                    found.append(int(name))
-            except OSError:
-                continue
-    return found
+    """The processes below this one whose command line has the text, and orphans; a fork has its parent's.
+
+    Other test processes of the machine have such processes, too.
+    """
+    found = {}
+    for process in psutil.process_iter(["pid", "ppid", "cmdline"]):
+        if text in "\0".join(process.info["cmdline"] or ()):
+            found[process.info["pid"]] = process.info["ppid"]
+    mine = {child.pid for child in psutil.Process().children(recursive=True)}
+    return sorted(pid for pid, parent in found.items() if pid in mine or parent == 1)

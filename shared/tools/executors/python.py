@@ -10,6 +10,8 @@ from shared.tools.sandbox.port import Limits, Program, SandboxBackend, SandboxRe
 _MAX_MEMORY_MB = 512
 _MARGIN_S = 0.25
 """Kept of the deadline to say how it went."""
+_LATE_S = 0.1
+"""How long a sandbox may go on beyond its time before it is given up: within the margin."""
 _MAX_MESSAGE = 2_000
 _PRINTED_TAIL = 500
 _CAUSES = {
@@ -39,8 +41,14 @@ class PythonExecutor:
             raise ToolFailed(f"the runtime must be one of {', '.join(self._backends)}")
         program = _program(tool)
         calls = HostCalls(self._broker, tool, invocation) if self._broker and tool.config.get("hosts") else None
+        limits = _limits(tool, invocation)
         try:
-            result = await backend.run(program, args, _limits(tool, invocation), calls)
+            async with asyncio.timeout(
+                limits.wall_s + _LATE_S
+            ):  # it may have to be started first, which takes its time
+                result = await backend.run(program, args, limits, calls)
+        except TimeoutError:
+            result = SandboxResult(status="killed", killed_by="wall")
         except SandboxUnavailable as error:
             raise ToolFailed(f"{tool.name} cannot run: {error}") from error
         if result.status == "ok":
