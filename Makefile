@@ -42,7 +42,7 @@ run: $(VENV)/.run ## Start everything on this machine (Ctrl-C stops it)
 
 test: $(VENV)/.dev ## Run the checks and the whole test suite
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 soak: $(VENV)/.dev ## Run races and streams for minutes on end
 	@$(BIN)/python -m pytest tests/soak
