@@ -19,12 +19,13 @@ from shared.memory.model import Filters
 from shared.memory.store import MATCHING, filter_parameters
 
 # Sent first, for the planning of functions in policies depends on it, too. Sequential scans are never right here, and a
-# plan made while the tables were small must not have any.
+# plan made while the tables were small must not have any. The scopes are found once for all policies of all tables.
 _PREPARE: Final = """
 SELECT set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true),
     set_config('jit', 'off', true), set_config('work_mem', '32MB', true), set_config('hnsw.ef_search', '200', true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true),
-    set_config('max_parallel_workers_per_gather', '0', true)
+    set_config('max_parallel_workers_per_gather', '0', true),
+    set_config('daarion.read_scopes', agent_scopes('read')::text, true)
 """
 
 # Counting takes an index scan over the scope, so the caller says for which scopes it knows the figures.
