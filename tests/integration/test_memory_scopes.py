@@ -354,5 +354,6 @@ async def test_a_searchs_scopes_are_those_that_every_statement_would_find_and_no
         before = await fetch_one(connection, statement)
         await store_search.read_scopes(connection, 1, Filters())
         assert await fetch_one(connection, statement) == before
-        assert before and world.own in before["readable"]
+        assert before
+        assert world.own in before["readable"]
         assert world.own not in before["writable"]

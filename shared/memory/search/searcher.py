@@ -12,7 +12,7 @@ from shared.memory.embedding.spaces import Space, Spaces
 from shared.memory.model import MemoryQuery, Recollection, ScopeRef, SearchMode, Turn
 from shared.memory.search import store_search
 from shared.memory.search.folding import fold
-from shared.memory.search.fusion import Candidate, Neighbour, Question, Ranked, rank
+from shared.memory.search.fusion import Candidate, Question, Ranked, rank
 from shared.memory.search.sizes import ScopeSizes
 from shared.memory.search.terms import query_terms
 from shared.observability import Log
@@ -44,9 +44,9 @@ class Searcher:
             plan = await self._plan(connection, query, space, vector)
             found = await store_search.find_candidates(connection, plan)
             mode: SearchMode = "lexical" if vector is None else query.mode
-            marks = space.embedder.cosines
-            question = Question(text=query.query, asked_at=utc_now(), idf=found.idf, cosines=marks)
-            ranked = rank(_candidates(found), question, query.k, mode, explain=query.explain)
+            question = Question(text=query.query, asked_at=utc_now(), idf=found.idf, cosines=plan.marks)
+            candidates = [Candidate._make(signals) for signals in found.candidates]
+            ranked = rank(candidates, question, query.k, mode, explain=query.explain)
             return await _answers(connection, query, ranked)
 
     async def _embed(self, space: Space, query: MemoryQuery) -> Vector | None:
@@ -75,6 +75,7 @@ class Searcher:
         return store_search.SearchPlan(
             space_id=space.id,
             dimensions=space.dimensions,
+            marks=space.embedder.cosines,
             vector=vector,
             terms=() if query.mode == "vector" else tuple(query_terms(query.query)),
             scopes=[scope["scope_id"] for scope in wanted],
@@ -86,14 +87,6 @@ class Searcher:
             items=items,
             mean_words=max(1.0, sum(scope["words"] for scope in wanted) / max(1, items)),
         )
-
-
-def _candidates(found: store_search.Found) -> list[Candidate]:
-    """Both tuples have their fields in the order of the statement's signals."""
-    near: dict[int, dict[int, Neighbour]] = defaultdict(dict)
-    for row in found.neighbours:
-        near[row[0]][row[1]] = Neighbour._make(row[2:])
-    return [Candidate._make((*row, near[row[0]])) for row in found.candidates]
 
 
 async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[Ranked]) -> list[Recollection]:
