@@ -94,9 +94,9 @@ async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[
     texts = await store_search.read_texts(connection, shortlist, _FOLDED_CHARACTERS)
     chosen = dict(fold(shortlist, texts, query.k))
     scored = {one.number: one for one in ranked}
-    rows = await store_search.read_found(connection, list(chosen), _asked(query, ranked))
+    turns = await _turns(connection, query, list(chosen))
+    rows = await store_search.finish(connection, list(chosen), _asked(query, ranked))
     ids = {row["number"]: row["id"] for row in rows}
-    turns = await _turns(connection, query, rows)
     return [_recollection(row, scored[row["number"]], ids.get(chosen[row["number"]] or 0), turns) for row in rows]
 
 
@@ -109,11 +109,13 @@ def _asked(query: MemoryQuery, ranked: Sequence[Ranked]) -> dict[str, Any]:
     }
 
 
-async def _turns(connection: Connection, query: MemoryQuery, rows: Sequence[Row]) -> dict[tuple[int, int], list[Turn]]:
+async def _turns(
+    connection: Connection, query: MemoryQuery, numbers: Sequence[int]
+) -> dict[tuple[int, int], list[Turn]]:
     """Neighbours in order of time by item and side (-1 before, 1 after)."""
     turns: dict[tuple[int, int], list[Turn]] = defaultdict(list)
-    if query.context_turns and rows:
-        for row in await store_search.read_turns(connection, [row["number"] for row in rows], query.context_turns):
+    if query.context_turns and numbers:
+        for row in await store_search.read_turns(connection, numbers, query.context_turns):
             turn = Turn(id=row["id"], text=row["text"], occurred_at=row["occurred_at"])
             turns[row["item"], row["step"]].append(turn)
     return turns

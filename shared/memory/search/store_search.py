@@ -293,10 +293,15 @@ async def read_texts(connection: Connection, numbers: Sequence[int], characters:
     return {row["number"]: row["text"] for row in rows}
 
 
-async def read_found(connection: Connection, numbers: Sequence[int], asked: Mapping[str, Any]) -> list[Row]:
-    """The items with these numbers, in this order. Counts the query (``microdao_id``, ``agent_id``, ``misses`` 0 or 1)
-    and a hit for each item."""
-    return await fetch_all(connection, _FOUND, {"numbers": list(numbers), **asked})
+async def finish(connection: Connection, numbers: Sequence[int], asked: Mapping[str, Any]) -> list[Row]:
+    """The items with these numbers, in this order; ends the transaction in the same round trip.
+
+    Counts the query (``microdao_id``, ``agent_id``, ``misses`` 0 or 1) and a hit for each item.
+    """
+    async with connection.pipeline():
+        cursor = await connection.execute(_FOUND, {"numbers": list(numbers), **asked})
+        await connection.commit()
+    return await cursor.fetchall()
 
 
 async def read_turns(connection: Connection, numbers: Sequence[int], turns: int) -> list[Row]:
