@@ -29,6 +29,7 @@ class BagOfWords:
     """An embedding model in this process. ``refuses`` and ``fails`` are words in texts that it does not take."""
 
     cosines = (0.0, 0.9)
+    is_at_hand = True
 
     def __init__(self, model: str, dimensions: int = 64) -> None:
         self.model = model
@@ -73,15 +74,15 @@ class FakeEmbeddings(FakeOpenAI):
 
 
 @asynccontextmanager
-async def own_database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
-    """A migrated database beside the session's, whose embedding spaces are the test's own."""
+async def own_database(postgres: EmbeddedPostgres, **pool: Any) -> AsyncIterator[Database]:
+    """A migrated database beside the session's, whose embedding spaces are the test's own; options of its pool."""
     name = new_id("own")
     with psycopg.connect(postgres.admin_url, autocommit=True) as connection:
         if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_TEMPLATE,)).fetchone():
             connection.execute(f"CREATE DATABASE {_TEMPLATE}")
             migrate(beside(postgres.admin_url, _TEMPLATE), runtime_login=RUNTIME_LOGIN)
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {_TEMPLATE}')
-    database = Database(beside(postgres.runtime_url, name))
+    database = Database(beside(postgres.runtime_url, name), **pool)
     yield database
     await database.close()
 

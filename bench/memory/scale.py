@@ -194,6 +194,7 @@ async def _nearest(subject: Subject, tenant: Tenant, vector: list[float]) -> lis
         plan = store_search.SearchPlan(
             space_id=subject.space.id,
             dimensions=subject.space.dimensions,
+            marks=subject.space.embedder.cosines,
             vector=vector,
             terms=(),
             scopes=[scope["scope_id"] for scope in scopes],
@@ -206,7 +207,7 @@ async def _nearest(subject: Subject, tenant: Tenant, vector: list[float]) -> lis
             mean_words=1.0,
         )
         found = await store_search.find_candidates(connection, plan)
-    names = store_search.CANDIDATE_SIGNALS
+    names = store_search.SIGNALS
     rows = [dict(zip(names, values, strict=True)) for values in found.candidates]
     return [row["number"] for row in sorted(rows, key=lambda row: -row["cosine"])[:K]]
 

@@ -363,7 +363,8 @@ def _filters(filters: QueryFilters, tiers: Sequence[Tier], scopes: Sequence[Scop
 
 
 def _recollection_view(one: Recollection) -> RecollectionView:
-    return RecollectionView.model_validate({**asdict(one), "memory_type": one.tier})
+    fields = {name: getattr(one, name) for name in Recollection.__dataclass_fields__}  # asdict would copy all of it
+    return RecollectionView.model_validate({**fields, "memory_type": one.tier}, from_attributes=True)
 
 
 def _placed(row: Row) -> Row:

@@ -27,10 +27,10 @@ TENANT_ROLE = "daarion_tenant"
 SYSTEM_ROLE = "daarion_system"
 AGENT_ROLE = "daarion_agent"
 
-# Set for the transaction only.
+# Set for the transaction only. What an earlier one found out about its agent is forgotten with that agent.
 _ENTER = (
     "SELECT set_config('role', %s, true), set_config('daarion.microdao_id', %s, true),"
-    " set_config('daarion.agent_id', %s, true)"
+    " set_config('daarion.agent_id', %s, true), set_config('daarion.read_scopes', '', true)"
 )
 
 

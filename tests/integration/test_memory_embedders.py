@@ -1,6 +1,7 @@
 """Embeddings from a provider: in batches, paid by whom they are for, kept, and waited for when a budget is spent."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,9 @@ from shared.errors import InsufficientQuota, InvalidRequest, Unavailable
 from shared.llm.money.limits import ScopeKey
 from shared.memory.embedding import store_embedding_cache
 from shared.memory.embedding.caches import KeptEmbedder, RecentVectors
+from shared.memory.embedding.embedders import Embedders
 from shared.memory.embedding.provider import ProviderEmbedder
+from shared.memory.embedding.spaces import Spaces
 from shared.memory.indexing import reindexing
 from shared.memory.memory import Memory
 from shared.settings import Settings
@@ -284,3 +287,33 @@ async def test_without_a_tenant_there_is_nothing_to_ask_with(settings: Settings,
         with pytest.raises(InvalidRequest):
             await services.memory.reindexing.start()
         await services.close()
+
+
+class _Asking(BagOfWords):
+    """A model that needs a connection to the database for each text, as kept vectors do."""
+
+    def __init__(self, database: Database, *, is_at_hand: bool) -> None:
+        super().__init__(f"asking, {is_at_hand}")
+        self.is_at_hand = is_at_hand
+        self._database = database
+
+    async def embed(self, texts: Sequence[str], purpose: str, microdao_id: str) -> list[list[float]]:
+        await asyncio.sleep(0.05)
+        await self._database.run("SELECT 1")
+        return await super().embed(texts, purpose, microdao_id)
+
+
+@pytest.mark.parametrize("is_at_hand", [True, False])
+async def test_a_question_holds_no_connection_while_a_model_that_is_not_at_hand_is_asked(
+    postgres: EmbeddedPostgres, is_at_hand: bool
+):
+    async with own_database(postgres, max_size=1, checkout_timeout_s=0.5) as narrow:
+        await add_tenant(narrow, TENANT, AGENT)
+        embedders = Embedders(_Asking(narrow, is_at_hand=is_at_hand))
+        memory = Memory(narrow, Outbox(narrow, {}), Spaces(narrow, embedders))
+        query = memory.query(ask(TENANT, "What does it cost?", mode="vector"))
+        if is_at_hand:  # the transaction has begun meanwhile, and has the one connection
+            with pytest.raises(Unavailable):
+                await query
+        else:
+            assert await query == []

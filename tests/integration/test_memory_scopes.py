@@ -1,7 +1,7 @@
 """What an agent's transaction can do, tried as an adversary who may run any SQL in it: nothing outside its scopes."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -10,6 +10,8 @@ import pytest
 from localstack.postgres import EmbeddedPostgres
 from shared.db.database import AGENT_ROLE, Database, fetch_all, fetch_one
 from shared.ids import new_id
+from shared.memory.model import Filters
+from shared.memory.search import store_search
 from tests import any_rows
 
 A, B, TEAM = "agent:a", "agent:b", "team:x"
@@ -293,3 +295,65 @@ async def test_no_function_opens_another_scope(world: World):
         "enlarge_memory_scope(1::smallint, 1)",
     ):
         assert await tried(world, A, f"SELECT {call}") is None
+
+
+@pytest.fixture
+async def one_connection(world: World, database_url: str) -> AsyncIterator[World]:
+    """The same world, where every transaction gets the same connection."""
+    database = Database(database_url, max_size=1)
+    yield replace(world, database=database)
+    await database.close()
+
+
+async def seen_in_search(world: World, agent: str) -> tuple[int, int]:
+    """How many of A's items an agent sees once its search has begun; and the server's process."""
+    async with world.database.agent(world.microdao, agent) as connection:
+        await store_search.read_scopes(connection, 1, Filters())
+        row = await fetch_one(
+            connection,
+            "SELECT count(*) AS seen, pg_backend_pid() AS pid FROM memory_item WHERE scope_id = %s",
+            (world.own,),
+        )
+    return (row["seen"], row["pid"]) if row else (0, 0)
+
+
+async def test_a_search_keeps_its_scopes_from_the_next_agent_on_the_connection(one_connection: World):
+    a, b, again = [await seen_in_search(one_connection, agent) for agent in (A, B, A)]
+    assert [a[0], b[0], again[0]] == [1, 0, 1]
+    assert a[1] == b[1] == again[1]
+
+
+@pytest.mark.parametrize("for_transaction_only", [True, False])
+async def test_scopes_that_somebody_kept_end_with_the_transaction(one_connection: World, for_transaction_only: bool):
+    world = one_connection
+    async with world.database.agent(world.microdao, A) as connection:
+        kept = f"{{{world.own}}}"
+        await connection.execute("SELECT set_config('daarion.read_scopes', %s, %s)", (kept, for_transaction_only))
+    for table in world.rows:
+        for microdao, agent in ((world.microdao, B), (world.twin, A), (world.microdao, "agent:nobody"), ("", "")):
+            assert await seen(world, table, microdao, agent) == 0, (table, microdao, agent)
+    statement = "SELECT current_setting('daarion.read_scopes', true) AS kept, agent_scopes('read') AS scopes"
+    rows = await world.database.run(statement, microdao_id=world.microdao)
+    assert rows == [{"kept": "", "scopes": []}]
+
+
+async def test_what_is_shared_or_no_longer_holds_from_the_next_search_on(one_connection: World):
+    world = one_connection
+    assert (await seen_in_search(world, B))[0] == 0
+    await world.share("read", "agent", B)
+    assert (await seen_in_search(world, B))[0] == 1
+    await world.as_tenant("DELETE FROM memory_grant WHERE microdao_id = %s", world.microdao)
+    assert (await seen_in_search(world, B))[0] == 0
+
+
+async def test_a_searchs_scopes_are_those_that_every_statement_would_find_and_none_to_write(world: World):
+    await world.share("read", "agent", B)
+    await world.share("write", "team", TEAM)
+    async with world.database.agent(world.microdao, B) as connection:
+        statement = "SELECT agent_scopes('read') AS readable, agent_scopes('write') AS writable"
+        before = await fetch_one(connection, statement)
+        await store_search.read_scopes(connection, 1, Filters())
+        assert await fetch_one(connection, statement) == before
+        assert before
+        assert world.own in before["readable"]
+        assert world.own not in before["writable"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.memory.search.fusion import DEFAULT, Candidate, Neighbour, Question, rank
+from shared.memory.search.fusion import DEFAULT, Candidate, Question, rank
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 QUESTION = Question(text="When did Olena paint a sunrise?", asked_at=NOW, idf=(2.0, 3.0, 4.0), cosines=(0.0, 1.0))
@@ -31,27 +31,28 @@ def _candidate(number=1, **changes):
     return Candidate(**{**basis, **changes})
 
 
-_neighbours = st.builds(
-    Neighbour, cosine=st.none() | st.floats(-1, 1), bm25=st.floats(0, 20), held=_held, asks=st.booleans()
+def _near(cosine=0.0, bm25=0.0, held=0, asks=False):
+    """Neighbours that are all like this."""
+    return {"near_cosine": cosine, "near_best": cosine, "near_bm25": bm25, "held_beside": held, "replies": asks}
+
+
+_alone = st.builds(
+    Candidate,
+    number=st.integers(1, 1000),
+    thread=st.sampled_from([None, "t1", "t2"]),
+    author=st.sampled_from([None, "Olena", "Taras"]),
+    occurred_at=st.datetimes(datetime(2020, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),
+    importance=_share,
+    length=st.integers(0, 500),
+    cosine=st.none() | st.floats(-1, 1),
+    bm25=st.floats(0, 20),
+    held=_held,
+    asks=st.booleans(),
+    **dict.fromkeys(_near(), st.none()),
 )
-_candidates = st.lists(
-    st.builds(
-        Candidate,
-        number=st.integers(1, 1000),
-        thread=st.sampled_from([None, "t1", "t2"]),
-        author=st.sampled_from([None, "Olena", "Taras"]),
-        occurred_at=st.datetimes(datetime(2020, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),
-        importance=_share,
-        length=st.integers(0, 500),
-        cosine=st.none() | st.floats(-1, 1),
-        bm25=st.floats(0, 20),
-        held=_held,
-        asks=st.booleans(),
-        neighbours=st.dictionaries(st.sampled_from([-2, -1, 1, 2]), _neighbours),
-    ),
-    max_size=15,
-    unique_by=lambda one: one.number,
-)
+_surroundings = st.builds(_near, cosine=_share, bm25=st.floats(0, 20), held=_held, asks=st.booleans())
+_together = st.builds(lambda one, near: one._replace(**near), _alone, _surroundings)
+_candidates = st.lists(_alone | _together, max_size=15, unique_by=lambda one: one.number)
 
 
 @given(_candidates, st.integers(1, 20), st.sampled_from(["hybrid", "vector", "lexical"]))
@@ -80,8 +81,8 @@ def test_the_order_given_does_not_matter(candidates, k, random):
         {"held": 3},
         {"length": 30},
         {"importance": 0.9},
-        {"neighbours": {-1: Neighbour(cosine=0.7, bm25=3.0)}},
-        {"neighbours": {1: Neighbour(cosine=0.3, bm25=1.1, held=6)}},
+        _near(cosine=0.7, bm25=3.0),
+        _near(cosine=0.3, bm25=1.1, held=6),
     ],
 )
 def test_each_signal_raises_the_score(better):
@@ -93,8 +94,8 @@ def test_each_signal_raises_the_score(better):
 
 
 def test_a_question_gives_way_to_the_reply():
-    asking, reply = _candidate(1, asks=True), _candidate(2, neighbours={-1: Neighbour(cosine=0.4, bm25=2.0, asks=True)})
-    apart = _candidate(3, neighbours={-1: Neighbour(cosine=0.4, bm25=2.0)})
+    asking, reply = _candidate(1, asks=True), _candidate(2, **_near(cosine=0.4, bm25=2.0, asks=True))
+    apart = _candidate(3, **_near(cosine=0.4, bm25=2.0))
     assert [one.number for one in rank([asking, apart, reply], QUESTION, 3)] == [2, 3, 1]
 
 
@@ -117,7 +118,7 @@ def test_equal_scores_go_by_number():
 
 def test_the_last_places_go_to_other_threads_when_these_are_nearly_as_good():
     same = [_candidate(number, cosine=0.6 + number / 1000) for number in range(20, 0, -1)]
-    other = _candidate(50, thread="t2", cosine=0.59, neighbours={})
+    other = _candidate(50, thread="t2", cosine=0.59)
     level = replace(DEFAULT, thread=0.0)
     assert 50 in {one.number for one in rank([*same, other], QUESTION, 10, weights=level)[:10]}
     worse = other._replace(cosine=0.1, bm25=0.0, held=0)
@@ -186,6 +187,6 @@ def test_an_author_of_an_inflected_language_is_named_in_part():
 
 def test_a_candidate_perfect_in_every_way_scores_1():
     perfect = {"cosine": 1.0, "bm25": 9.0, "held": 7}
-    near = {step: Neighbour(**perfect, asks=step == -1) for step in (-2, -1, 1, 2)}
-    (one,) = rank([_candidate(**perfect, author="Olena", length=100, neighbours=near)], QUESTION, 5)
+    near = _near(**perfect, asks=True)
+    (one,) = rank([_candidate(**perfect, author="Olena", length=100, **near)], QUESTION, 5)
     assert one.score == pytest.approx(1.0)

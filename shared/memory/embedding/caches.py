@@ -49,6 +49,7 @@ class KeptEmbedder:
         self._database = database
         self.model = embedder.model
         self.cosines = embedder.cosines
+        self.is_at_hand = False
 
     async def dimensions(self, microdao_id: str = "") -> int:
         """Numbers in a vector, as the model makes them now; vectors of another length are kept no longer."""

@@ -45,6 +45,10 @@ class Embedder(Protocol):
     def cosines(self) -> tuple[float, float]:
         """The cosine of texts that have nothing to do with each other, and of a question with its perfect answer."""
 
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether it answers in milliseconds, so that a connection to the database may be held meanwhile."""
+
     async def dimensions(self, microdao_id: str = "") -> int:
         """Numbers in a vector, as the model makes them now. ``microdao_id`` pays, if the model costs anything."""
 
@@ -67,6 +71,13 @@ class LocalEmbedder:
         self._model = model
         self.model = model.name
         self.cosines = model.cosines
+        self._is_loaded = False
+        self._running = 0
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Loaded, and nobody else is being answered."""
+        return self._is_loaded and not self._running
 
     async def dimensions(self, microdao_id: str = "") -> int:
         """Numbers in a vector."""
@@ -79,8 +90,15 @@ class LocalEmbedder:
     async def warm(self) -> None:
         """Load the model. Raises when it cannot be used at all."""
         await asyncio.to_thread(self._model.warm)
+        self._is_loaded = True
 
     async def embed(self, texts: Sequence[str], purpose: Purpose, microdao_id: str) -> list[Vector]:
         """One vector per text, in order."""
         batches = [texts[start : start + self._BATCH] for start in range(0, len(texts), self._BATCH)]
-        return [one for batch in batches for one in await asyncio.to_thread(self._model.embed, batch, purpose)]
+        self._running += 1
+        try:
+            vectors = [one for batch in batches for one in await asyncio.to_thread(self._model.embed, batch, purpose)]
+        finally:
+            self._running -= 1
+        self._is_loaded = True
+        return vectors

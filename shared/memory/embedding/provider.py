@@ -17,6 +17,7 @@ TEXTS_A_CALL = 64
 class ProviderEmbedder:
     """A logical model of ``models.yaml``, ``kind: embedding``. ``gateway`` is asked for when it is first needed."""
 
+    is_at_hand = False
     cosines = (0.0, 0.9)  # suits most embedders (docs/memory-search.md)
 
     def __init__(self, gateway: "Callable[[], Gateway]", model: str) -> None:

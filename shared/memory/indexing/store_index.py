@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import orjson
+
 from shared.db.database import Connection, Row, fetch_all
 from shared.memory.embedding.port import Vector
 
@@ -124,5 +126,5 @@ async def queue_again(connection: Connection, older_than_s: float, limit: int) -
 
 
 def literal(vector: Vector) -> str:
-    """pgvector's text form; half precision keeps fewer digits than these."""
-    return f"[{','.join(format(value, '.6g') for value in vector)}]"
+    """pgvector's text form, which is JSON's."""
+    return orjson.dumps(vector).decode()

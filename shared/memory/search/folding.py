@@ -24,4 +24,5 @@ def fold(ranked: Sequence[int], texts: Mapping[int, str], k: int) -> list[tuple[
 
 
 def _is_alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return bool(one) and len(one & other) >= _ALIKE * len(one | other)
+    common = len(one & other)
+    return common > 0 and common >= _ALIKE * (len(one) + len(other) - common)

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from shared.memory.search.terms import query_terms
@@ -22,23 +21,16 @@ from shared.memory.search.terms import query_terms
 Mode = Literal["hybrid", "vector", "lexical"]
 
 
-# Tuples, because a search makes a thousand of them: frozen dataclasses take three times as long.
-
-
-class Neighbour(NamedTuple):
-    """A turn near a candidate, as the question sees it. ``held`` has bit i set when it holds the i-th query term."""
-
-    cosine: float | None = None
-    bm25: float = 0.0
-    held: int = 0
-    asks: bool = False
-
-
 class Candidate(NamedTuple):
-    """An item that may answer. ``neighbours`` are those of its thread by distance: -1 is the turn before it.
+    """An item that may answer: a tuple, because a search makes a hundred of them.
 
-    ``cosine`` is None while it has no embedding; ``bm25`` is 0 when it holds no query term; ``length`` counts its
-    posted terms; ``asks`` tells that its text ends with a question mark; ``importance`` is 0 to 1, 0.5 when unstated.
+    ``cosine`` is None while it has no embedding; ``bm25`` is 0 when it holds no query term; ``held`` has bit i set when
+    it holds the i-th query term; ``length`` counts its posted terms; ``asks`` tells that its text ends with a question
+    mark; ``importance`` is 0 to 1, 0.5 when unstated.
+
+    ``near_*`` are of its neighbours in the same thread, two on both sides: the means of their cosines (each held
+    between the question's marks, the lower one without an embedding) and of their BM25, and the greatest cosine. None
+    without any. ``held_beside`` is what the two next to it hold; ``replies`` tells that the one before it asks.
     """
 
     number: int
@@ -51,7 +43,11 @@ class Candidate(NamedTuple):
     bm25: float
     held: int
     asks: bool
-    neighbours: Mapping[int, Neighbour] = MappingProxyType({})
+    near_cosine: float | None = None
+    near_best: float | None = None
+    near_bm25: float | None = None
+    held_beside: int | None = None
+    replies: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +105,6 @@ class Ranked(NamedTuple):
 
 DEFAULT = Weights()
 _FULL_LENGTH = math.log(60)
-_COVERED_STEPS = (-1, 1)
 _PARTS = ("vector", "lexical", "neighbours", "thread", "coverage", "author", "form")
 _SECONDS_A_DAY = 86_400
 
@@ -220,30 +215,26 @@ class _Seen(NamedTuple):
 
 def _seen(one: Candidate, scale: _Scale) -> _Seen:
     own, lexical = scale.similarity(one.cosine), one.bm25 / scale.best_bm25
-    near = one.neighbours.values()
-    if not near:
+    if one.near_bm25 is None:
         alone = scale.weights.alone
         return _Seen(own, lexical, alone * own, alone * lexical, own)
-    cosines = [scale.similarity(other.cosine) for other in near]
-    words = sum([other.bm25 for other in near]) / scale.best_bm25 / len(near)
-    return _Seen(own, lexical, sum(cosines) / len(near), min(1.0, words), max(own, *cosines))
+    words = min(1.0, one.near_bm25 / scale.best_bm25)
+    most = max(own, scale.similarity(one.near_best))
+    return _Seen(own, lexical, scale.similarity(one.near_cosine), words, most)
 
 
 def _parts(one: Candidate, signals: _Seen, thread: float, scale: _Scale) -> tuple[float, ...]:
-    weights, before, held = scale.weights, one.neighbours.get(-1), one.held
-    for step in _COVERED_STEPS:
-        if beside := one.neighbours.get(step):
-            held |= beside.held
+    weights = scale.weights
     return (
         weights.vector * signals.own,
         weights.lexical * signals.lexical,
         weights.near_vector * signals.near_vector + weights.near_lexical * signals.near_lexical,
         weights.thread * thread,
-        weights.coverage * scale.coverage(held),
+        weights.coverage * scale.coverage(one.held | (one.held_beside or 0)),
         weights.author * scale.named[one.author],
         weights.length * min(1.0, math.log1p(one.length) / _FULL_LENGTH)
         + weights.asks * one.asks
-        + weights.replies * (before is not None and before.asks),
+        + weights.replies * bool(one.replies),
     )
 
 

@@ -3,7 +3,7 @@
 The vector arm is exact inside small scopes (a filter over an index that tenants share would silently lose rows) and
 goes through the scope's own approximate index in large ones. The lexical arm is BM25 (k1 0.8, b 0.4; Robertson &
 Zaragoza 2009) over the postings of any of the query's terms. Both arms' best are joined, and each candidate comes with
-the scores of its neighbours in the conversation or document.
+what its neighbours in the conversation or document have of both.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +19,13 @@ from shared.memory.model import Filters
 from shared.memory.store import MATCHING, filter_parameters
 
 # Sent first, for the planning of functions in policies depends on it, too. Sequential scans are never right here, and a
-# plan made while the tables were small must not have any.
+# plan made while the tables were small must not have any. The scopes are found once for all policies of all tables.
 _PREPARE: Final = """
 SELECT set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true),
     set_config('jit', 'off', true), set_config('work_mem', '32MB', true), set_config('hnsw.ef_search', '200', true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true),
-    set_config('max_parallel_workers_per_gather', '0', true)
+    set_config('max_parallel_workers_per_gather', '0', true),
+    set_config('daarion.read_scopes', agent_scopes('read')::text, true)
 """
 
 # Counting takes an index scan over the scope, so the caller says for which scopes it knows the figures.
@@ -98,18 +99,21 @@ scored AS MATERIALIZED (
         WHERE e.space_id = {space} AND e.scope_id = ANY(%(scopes)s::integer[]) AND e.scope_id = o.scope_id
             AND e.item = o.number)) AS cosine
     FROM (SELECT number, scope_id FROM candidate UNION SELECT number, scope_id FROM neighbour) o
-    LEFT JOIN lexical l ON l.item = o.number LEFT JOIN near n ON n.item = o.number)
-SELECT c.*, n.*, ARRAY(SELECT idf FROM weight ORDER BY place) AS idf
-FROM (
-    SELECT array_agg(c.number) AS number, array_agg(c.thread) AS thread, array_agg(c.author) AS author,
-        array_agg(c.occurred_at) AS occurred_at, array_agg(c.importance) AS importance,
-        array_agg(coalesce(c.words, 0)) AS words, array_agg(s.cosine) AS cosine, array_agg(s.bm25) AS bm25,
-        array_agg(s.held) AS held, array_agg(c.asks) AS asks
-    FROM candidate c JOIN scored s USING (number)) c,
-(
-    SELECT array_agg(n.item) AS near_item, array_agg(n.step) AS near_step, array_agg(s.cosine) AS near_cosine,
-        array_agg(s.bm25) AS near_bm25, array_agg(s.held) AS near_held, array_agg(n.asks) AS near_asks
-    FROM neighbour n JOIN scored s USING (number)) n
+    LEFT JOIN lexical l ON l.item = o.number LEFT JOIN near n ON n.item = o.number),
+surrounding AS MATERIALIZED (
+    SELECT n.item AS number, avg(least(greatest(coalesce(s.cosine, {low}), {low}), {high})) AS near_cosine,
+        max(s.cosine) AS near_best, avg(s.bm25) AS near_bm25,
+        bit_or(CASE WHEN n.step IN (-1, 1) THEN s.held ELSE 0 END) AS held_beside,
+        bool_or(n.step = -1 AND n.asks) AS replies
+    FROM neighbour n JOIN scored s USING (number) GROUP BY n.item)
+SELECT array_agg(c.number) AS number, array_agg(c.thread) AS thread, array_agg(c.author) AS author,
+    array_agg(c.occurred_at) AS occurred_at, array_agg(c.importance) AS importance,
+    array_agg(coalesce(c.words, 0)) AS words, array_agg(s.cosine) AS cosine, array_agg(s.bm25) AS bm25,
+    array_agg(s.held) AS held, array_agg(c.asks) AS asks, array_agg(a.near_cosine) AS near_cosine,
+    array_agg(a.near_best) AS near_best, array_agg(a.near_bm25) AS near_bm25,
+    array_agg(a.held_beside) AS held_beside, array_agg(a.replies) AS replies,
+    ARRAY(SELECT idf FROM weight ORDER BY place) AS idf
+FROM candidate c JOIN scored s USING (number) LEFT JOIN surrounding a USING (number)
 """
 
 
@@ -118,11 +122,13 @@ class SearchPlan:
     """What to search: the question in both forms, the space and the scopes, and how much to bring back.
 
     ``depth`` candidates from each arm, each with ``reach`` neighbours on both sides. No ``vector``, no vector arm; no
-    ``terms``, no lexical arm. ``items`` and ``mean_words`` of the scopes are BM25's.
+    ``terms``, no lexical arm. ``items`` and ``mean_words`` of the scopes are BM25's; ``marks`` are the cosines between
+    which neighbours count.
     """
 
     space_id: int
     dimensions: int
+    marks: tuple[float, float]
     vector: Vector | None
     terms: Sequence[str]
     scopes: Sequence[int]
@@ -137,18 +143,16 @@ class SearchPlan:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows of candidates and of their neighbours, and ``idf`` by query term.
+    """The candidates' signals (``SIGNALS``, in this order), and ``idf`` by query term.
 
-    A candidate has ``CANDIDATE_SIGNALS``, a neighbour ``NEIGHBOUR_SIGNALS``, in this order. Cosine is None without an
-    embedding; bit i of ``held`` is set when the i-th of the first 63 terms is held.
+    Cosine is None without an embedding; bit i of ``held`` is set when the i-th of the first 63 terms is held.
     """
 
     candidates: Iterable[tuple[Any, ...]]
-    neighbours: Iterable[tuple[Any, ...]]
     idf: tuple[float, ...]
 
 
-CANDIDATE_SIGNALS: Final = (
+SIGNALS: Final = (
     "number",
     "thread",
     "author",
@@ -159,8 +163,12 @@ CANDIDATE_SIGNALS: Final = (
     "bm25",
     "held",
     "asks",
+    "near_cosine",
+    "near_best",
+    "near_bm25",
+    "held_beside",
+    "replies",
 )
-NEIGHBOUR_SIGNALS: Final = ("item", "step", "cosine", "bm25", "held", "asks")
 
 
 async def read_scopes(
@@ -187,8 +195,7 @@ async def find_candidates(connection: Connection, plan: SearchPlan) -> Found:
     # One row of arrays, for each value of a row costs the driver as much as such an array.
     columns = row or {}
     return Found(
-        zip(*(columns[name] or () for name in CANDIDATE_SIGNALS), strict=True),
-        zip(*(columns[f"near_{name}"] or () for name in NEIGHBOUR_SIGNALS), strict=True),
+        zip(*(columns[name] or () for name in SIGNALS), strict=True),
         tuple(columns["idf"]),
     )
 
@@ -216,6 +223,8 @@ def _statement(plan: SearchPlan) -> str:
         alive=_ALIVE,
         depth=plan.depth,
         reach=plan.reach,
+        low=plan.marks[0],
+        high=plan.marks[1],
     )
 
 
@@ -284,10 +293,15 @@ async def read_texts(connection: Connection, numbers: Sequence[int], characters:
     return {row["number"]: row["text"] for row in rows}
 
 
-async def read_found(connection: Connection, numbers: Sequence[int], asked: Mapping[str, Any]) -> list[Row]:
-    """The items with these numbers, in this order. Counts the query (``microdao_id``, ``agent_id``, ``misses`` 0 or 1)
-    and a hit for each item."""
-    return await fetch_all(connection, _FOUND, {"numbers": list(numbers), **asked})
+async def finish(connection: Connection, numbers: Sequence[int], asked: Mapping[str, Any]) -> list[Row]:
+    """The items with these numbers, in this order; ends the transaction in the same round trip.
+
+    Counts the query (``microdao_id``, ``agent_id``, ``misses`` 0 or 1) and a hit for each item.
+    """
+    async with connection.pipeline():
+        cursor = await connection.execute(_FOUND, {"numbers": list(numbers), **asked})
+        await connection.commit()
+    return await cursor.fetchall()
 
 
 async def read_turns(connection: Connection, numbers: Sequence[int], turns: int) -> list[Row]:
