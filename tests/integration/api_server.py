@@ -40,3 +40,15 @@ async def running_api(settings: Settings) -> AsyncIterator[Api]:
         server.should_exit = True
         await serving
         await services.close()
+
+
+@asynccontextmanager
+async def running_agents(settings: Settings, openai_url: str, microdao: str) -> AsyncIterator[Api]:
+    """Serve one microDAO whose agents ask the OpenAI-compatible server at ``openai_url``; with a member's key."""
+    async with running_api(replace(settings, openai_api_key="sk-fake", openai_base_url=openai_url)) as running:
+        await running.services.agents.seed(microdao)
+        async with running.services.database.tenant(microdao) as connection:
+            await connection.execute(
+                'UPDATE blueprint_version SET definition = definition || \'{"model": "gpt-4.1-mini"}\''
+            )
+        yield await running.for_member(microdao)

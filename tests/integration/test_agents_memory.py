@@ -1,7 +1,6 @@
 """What an agent is shown of its memory in a conversation: what it may read, and what was said in the channel."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ from shared.memory.channels import Message
 from shared.memory.model import Grantee, ScopeRef
 from shared.settings import Settings
 from tests.fakes.openai_server import FakeOpenAI
-from tests.integration.api_server import Api, running_api
+from tests.integration.api_server import Api, running_agents
 from tests.memories import AGENT, new
 
 BOB, CHANNEL = "agent:bob", "channel-1"
@@ -29,14 +28,10 @@ async def fake() -> AsyncIterator[FakeOpenAI]:
 
 @pytest.fixture
 async def api(settings: Settings, fake: FakeOpenAI, microdao: str, database: Database) -> AsyncIterator[Api]:
-    async with running_api(replace(settings, openai_api_key="sk-fake", openai_base_url=fake.base_url)) as running:
-        await running.services.agents.seed(microdao)
-        async with database.tenant(microdao) as connection:
-            await connection.execute(
-                'UPDATE blueprint_version SET definition = definition || \'{"model": "gpt-4.1-mini"}\''
-            )
-            await connection.execute("INSERT INTO agent VALUES (%s, %s, 'Bob', 'sofia')", (microdao, BOB))
-        yield await running.for_member(microdao)
+    async with database.tenant(microdao) as connection:
+        await connection.execute("INSERT INTO agent VALUES (%s, %s, 'Bob', 'sofia')", (microdao, BOB))
+    async with running_agents(settings, fake.base_url, microdao) as running:
+        yield running
 
 
 async def shown(api: Api, fake: FakeOpenAI, said: str, **metadata: Any) -> dict[str, list[str]]:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -24,7 +23,7 @@ from shared.policy.principal import Principal
 from shared.settings import ROOT, Settings
 from shared.wire.chat import ChatMetadata, ChatRequest
 from tests.fakes.openai_server import FakeOpenAI, Reply
-from tests.integration.api_server import Api, running_api
+from tests.integration.api_server import Api, running_agents
 
 CHAT = "/v1/chat/completions"
 SECRET = "the-purple-elephant"
@@ -38,14 +37,9 @@ async def fake() -> AsyncIterator[FakeOpenAI]:
 
 
 @pytest.fixture
-async def api(settings: Settings, fake: FakeOpenAI, microdao: str, database: Database) -> AsyncIterator[Api]:
-    async with running_api(replace(settings, openai_api_key="sk-fake", openai_base_url=fake.base_url)) as running:
-        await running.services.agents.seed(microdao)
-        async with database.tenant(microdao) as connection:
-            await connection.execute(
-                'UPDATE blueprint_version SET definition = definition || \'{"model": "gpt-4.1-mini"}\''
-            )
-        yield await running.for_member(microdao)
+async def api(settings: Settings, fake: FakeOpenAI, microdao: str) -> AsyncIterator[Api]:
+    async with running_agents(settings, fake.base_url, microdao) as running:
+        yield running
 
 
 @pytest.fixture

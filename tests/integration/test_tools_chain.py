@@ -19,7 +19,7 @@ from shared.tools.executors.chain import check_chain_config
 from shared.tools.model import Invocation, Tool, ToolCallRequest, ToolUncertain
 from shared.tools.toolbox import Toolbox
 from tests.fakes.openai_server import FakeOpenAI, Reply
-from tests.integration.api_server import Api, running_api
+from tests.integration.api_server import Api, running_agents
 
 SOFIA = "agent:sofia"
 PLAN = {
@@ -220,14 +220,9 @@ async def fake() -> AsyncIterator[FakeOpenAI]:
 
 
 @pytest.fixture
-async def api(settings: Settings, fake: FakeOpenAI, microdao: str, database: Database) -> AsyncIterator[Api]:
-    async with running_api(replace(settings, openai_api_key="sk-fake", openai_base_url=fake.base_url)) as running:
-        await running.services.agents.seed(microdao)
-        async with database.tenant(microdao) as connection:
-            await connection.execute(
-                'UPDATE blueprint_version SET definition = definition || \'{"model": "gpt-4.1-mini"}\''
-            )
-        yield await running.for_member(microdao)
+async def api(settings: Settings, fake: FakeOpenAI, microdao: str) -> AsyncIterator[Api]:
+    async with running_agents(settings, fake.base_url, microdao) as running:
+        yield running
 
 
 ASK = {"type": "object", "required": ["input"], "properties": {"input": {"type": "string"}}}
