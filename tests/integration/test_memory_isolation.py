@@ -23,8 +23,8 @@ from tests.integration.memory_cases import ALICE, BOB, CASES, CHANNEL, SECRET, T
 from tests.memories import age
 
 PREFIXES = ("/internal/agent-memory", "/internal/channels", "/admin/memory")
-COUNTERS = ("memory_use", "memory_activity", "policy_denial")
-"""What reading changes, and what being refused does."""
+COUNTERS = ("memory_use", "memory_activity", "policy_denial", "api_key")
+"""What reading changes, being refused does, and a key keeps of its use."""
 
 Route = tuple[str, str]
 
