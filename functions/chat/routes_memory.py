@@ -208,9 +208,10 @@ class StatsView(View):
 
 @router.post("/store", status_code=201, summary="Remember something")
 async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep) -> StoredView:
-    """Kept at once; embedded in the background. A long text of long-term memory becomes a document of chunks."""
+    """Kept at once; embedded in the background. A long text of long-term memory becomes a document of chunks, unless
+    it is part of an exchange, a session or a channel."""
     principal = await acting(services, principal, body, "memory.write")
-    if body.memory_type == "long_term" and len(body.content.text or "") > _CHUNKED_CHARACTERS:
+    if _is_document(body):
         document = await services.memory.documents.add(
             _document(body, principal.microdao_id, await scope_ref(services, principal, body))
         )
@@ -339,6 +340,13 @@ async def forget_matching(body: ForgetBody, services: ServicesDep, principal: Pr
     principal = await acting(services, principal, body, "memory.write")
     filters = _filters(body.filters, body.memory_types, ())
     return ForgottenView(forgotten=await services.memory.forget_matching(principal.microdao_id, body.agent_id, filters))
+
+
+def _is_document(body: StoreBody) -> bool:
+    """A document has no place for an exchange, a session or a channel: what names one is kept as it is."""
+    said = body.content.user_message or body.content.agent_reply
+    is_plain = not (said or body.session_id or body.channel_id)
+    return body.memory_type == "long_term" and is_plain and len(body.content.text or "") > _CHUNKED_CHARACTERS
 
 
 def _document(body: StoreBody, microdao_id: str, scope: Any) -> NewDocument:

@@ -26,6 +26,7 @@ MATCHING: Final = """(i.expires_at IS NULL OR i.expires_at > now())
     AND (%(until)s::timestamptz IS NULL OR i.occurred_at < %(until)s)
     AND (%(metadata)s::jsonb = '{}' OR i.content -> 'context' @> %(metadata)s::jsonb)"""
 
+# A summary quotes what it stands for, so it expires no later.
 _INSERT: Final = """
 WITH item AS (
     INSERT INTO memory_item (id, microdao_id, scope_id, agent_id, tier, content, text, content_hash, source, author,
@@ -36,7 +37,10 @@ WITH item AS (
     ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at, importance = EXCLUDED.importance,
         failure = NULL, queued_at = now(),
         state = CASE memory_item.state WHEN 'failed' THEN 'pending' ELSE memory_item.state END
-    RETURNING number, scope_id, state, xmax = 0 AS is_new),
+    RETURNING number, scope_id, state, summary_id, xmax = 0 AS is_new),
+summary AS (
+    UPDATE memory_item s SET expires_at = least(s.expires_at, %(expires_at)s::timestamptz) FROM item i
+    WHERE s.id = i.summary_id AND %(expires_at)s::timestamptz IS NOT NULL),
 posting AS (
     INSERT INTO memory_posting (scope_id, term, item, frequency, words)
     SELECT i.scope_id, t.term, i.number, t.frequency, %(words)s
@@ -68,7 +72,7 @@ ORDER BY i.occurred_at DESC, i.number DESC LIMIT %(limit)s
 _DELETE_MATCHING: Final = f"""
 DELETE FROM memory_item i USING memory_scope s
 WHERE s.microdao_id = current_microdao() AND s.kind = %(kind)s AND s.name = %(name)s AND i.scope_id = s.scope_id
-  AND {MATCHING}
+  AND {MATCHING} RETURNING i.document_id
 """
 
 _STATS: Final = """
@@ -122,18 +126,29 @@ async def delete_items(connection: Connection, item_ids: Sequence[str], scope_id
     rows = await fetch_all(
         connection,
         "DELETE FROM memory_item WHERE id = ANY(%(ids)s)"
-        " AND (%(scope_id)s::integer IS NULL OR scope_id = %(scope_id)s) RETURNING id",
+        " AND (%(scope_id)s::integer IS NULL OR scope_id = %(scope_id)s) RETURNING id, document_id",
         {"ids": list(item_ids), "scope_id": scope_id},
     )
+    await delete_empty_documents(connection, rows)
     return [row["id"] for row in rows]
 
 
 async def delete_matching(connection: Connection, scope: ScopeRef, filters: Filters) -> int:
     """Forget the items of a scope that the filters match; how many."""
-    cursor = await connection.execute(
-        _DELETE_MATCHING, filter_parameters(filters) | {"kind": scope.kind, "name": scope.name}
-    )
-    return cursor.rowcount
+    place = {"kind": scope.kind, "name": scope.name}
+    rows = await fetch_all(connection, _DELETE_MATCHING, filter_parameters(filters) | place)
+    await delete_empty_documents(connection, rows)
+    return len(rows)
+
+
+async def delete_empty_documents(connection: Connection, gone: Sequence[Mapping[str, Any]]) -> None:
+    """Forget the documents of which the items ``gone`` were the last: their titles and metadata are words, too."""
+    if documents := {row["document_id"] for row in gone} - {None}:
+        await connection.execute(
+            "DELETE FROM memory_document d WHERE d.id = ANY(%s)"
+            " AND NOT EXISTS (SELECT 1 FROM memory_item WHERE document_id = d.id)",
+            (sorted(documents),),
+        )
 
 
 async def agent_exists(connection: Connection) -> bool:

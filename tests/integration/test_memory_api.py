@@ -214,6 +214,43 @@ async def test_a_document_added_again_is_whole_again(api: Api, database: Databas
     assert len(found) == document["chunks"] >= 4
 
 
+@pytest.mark.parametrize("how", ["forgotten one by one", "forgotten by filter", "expired"])
+async def test_the_title_of_a_document_goes_with_its_last_chunk(api: Api, database: Database, microdao: str, how: str):
+    body = {"agent_id": AGENT, "text": "# The secret mill\n\nIt grinds rye.", "content_type": "text/markdown"}
+    document = await done(api, "POST", f"{MEMORY}/documents", body)
+    (chunk,) = (await done(api, "GET", f"{MEMORY}/agents/{AGENT}/items"))["items"]
+    if how == "expired":
+        async with database.tenant(microdao) as connection:
+            await connection.execute("UPDATE memory_item SET expires_at = now() - interval '1 second'")
+    elif how == "forgotten by filter":
+        await done(api, "POST", f"{MEMORY}/forget", {"agent_id": AGENT, "filters": {"document_id": document["id"]}})
+    else:
+        await done(api, "DELETE", f"{MEMORY}/agents/{AGENT}/items/{chunk['id']}")
+    assert (await done(api, "GET", f"{MEMORY}/documents", agent_id=AGENT))["documents"] == []
+    assert (await call(api, "GET", f"{MEMORY}/documents/{document['id']}", agent_id=AGENT))[0] == 404
+    assert await rows_of(database, microdao, "memory_document") == (how == "expired")
+
+
+async def test_a_document_may_have_expired_before_it_came(api: Api):
+    body = {"agent_id": AGENT, "text": "Old news.", "expires_at": "2020-01-01T00:00:00Z"}
+    document = await done(api, "POST", f"{MEMORY}/documents", body)
+    assert (await call(api, "GET", f"{MEMORY}/documents/{document['id']}", agent_id=AGENT))[0] == 404
+
+
+@pytest.mark.parametrize("place", [{"session_id": "s1"}, {"channel_id": "c1"}])
+async def test_a_long_text_of_a_session_or_channel_stays_in_it(api: Api, place: dict[str, str]):
+    item_id = await store(api, "The mill grinds rye and wheat. " * 60, memory_type="long_term", **place)
+    assert [one["id"] for one in await ask(api, "Who grinds rye?", filters=place)] == [item_id]
+
+
+async def test_a_long_text_beside_an_exchange_keeps_the_exchange(api: Api):
+    content = {"text": "The mill grinds rye. " * 80, "user_message": "Who owns it?", "agent_reply": "Olena does."}
+    body = {"agent_id": AGENT, "memory_type": "long_term", "content": content}
+    stored = await done(api, "POST", f"{MEMORY}/store", body)
+    (found,) = await ask(api, "Olena owns", mode="lexical")
+    assert (found["id"], found["content"]) == (stored["id"], content)
+
+
 async def test_a_long_text_of_long_term_memory_is_cut(api: Api):
     text = "\n\n".join(f"Paragraph {number}. " + "The mill grinds rye and wheat. " * 12 for number in range(12))
     document_id = await store(api, text, memory_type="long_term")

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -134,6 +135,24 @@ async def test_a_summary_is_found_in_place_of_its_sources(memory: Memory, databa
             (group.summary_id,),
         )
     assert hits[0]["hits"] >= 1
+
+
+async def test_a_summary_expires_with_what_it_quotes(memory: Memory, database: Database, microdao: str):
+    source, *_ = await talk(memory, database, microdao)
+    await memory.retention.set_policy(microdao, None, EXTRACTIVE)
+    (group,) = (await run(memory, microdao)).groups
+    await index_all(memory, database, microdao)
+    row = (await listed(memory, microdao))[source]
+    again = new(microdao, row["text"], session_id="sess_1", occurred_at=row["occurred_at"])
+    tomorrow, yesterday = (replace(again, expires_at=utc_now() + timedelta(days=days)) for days in (1, -1))
+    assert (await memory.store(tomorrow)).id == source
+    assert await found(memory, microdao) == {group.summary_id}
+    await memory.store(yesterday)
+    assert await found(memory, microdao) == set()
+    await memory.sweep()
+    await index_all(memory, database, microdao)
+    assert group.summary_id not in await kept(database, microdao)
+    assert len(await found(memory, microdao)) == len(SAID) - 1
 
 
 async def test_what_is_never_summarised(memory: Memory, database: Database, microdao: str):

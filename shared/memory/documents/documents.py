@@ -65,15 +65,13 @@ class Documents:
             await store_documents.insert_document(connection, row | {"scope_id": scope_id})
             await store.insert_items(connection, [item | {"scope_id": scope_id} for item in items])
             await enqueue_items(connection, document.microdao_id, [item["id"] for item in items])
-        return await self.get(document.microdao_id, document.agent_id, row["id"])
+        async with self._database.agent(document.microdao_id, document.agent_id) as connection:
+            return _found(await store_documents.read_added(connection, row["id"]), row["id"], document.agent_id)
 
     async def get(self, microdao_id: str, agent_id: str, document_id: str) -> Row:
         """A document with how many of its chunks are ``pending`` or ``failed``. Raises NotFound."""
         async with self._database.agent(microdao_id, agent_id) as connection:
-            row = await store_documents.read_document(connection, document_id)
-        if row is None:
-            raise NotFound(f"there is no document {document_id!r} that {agent_id} may read", param="document_id")
-        return row
+            return _found(await store_documents.read_document(connection, document_id), document_id, agent_id)
 
     async def list_page(self, microdao_id: str, agent_id: str, after: str, limit: int) -> list[Row]:
         """Documents that the agent may read, by id. Raises NotFound (agent)."""
@@ -100,6 +98,12 @@ class Documents:
                 if await store_documents.read_document(connection, document_id):
                     raise Unauthorized(f"{agent_id} may read {document_id} but not delete it")
                 raise missing
+
+
+def _found(row: Row | None, document_id: str, agent_id: str) -> Row:
+    if row is None:
+        raise NotFound(f"there is no document {document_id!r} that {agent_id} may read", param="document_id")
+    return row
 
 
 def document_id(microdao_id: str, scope: ScopeRef, media_type: str, content_hash: bytes) -> str:

@@ -18,8 +18,10 @@ SELECT d.id, s.kind AS scope_kind, s.name AS scope_name, d.agent_id, d.title, d.
     d.chunks, d.metadata, d.created_at,
     count(i.id) FILTER (WHERE i.state = 'pending') AS pending, count(i.id) FILTER (WHERE i.state = 'failed') AS failed
 FROM memory_document d JOIN memory_scope s USING (scope_id) LEFT JOIN memory_item i ON i.document_id = d.id
+    AND (i.expires_at IS NULL OR i.expires_at > now())
 """
 _GROUP: Final = " GROUP BY d.id, s.kind, s.name"
+_ALIVE: Final = " HAVING count(i.id) > 0"
 
 
 async def insert_document(connection: Connection, document: Mapping[str, Any]) -> None:
@@ -28,13 +30,19 @@ async def insert_document(connection: Connection, document: Mapping[str, Any]) -
 
 
 async def read_document(connection: Connection, document_id: str) -> Row | None:
-    """One document."""
+    """One document that has not expired."""
+    return await fetch_one(connection, f"{_SELECT} WHERE d.id = %s{_GROUP}{_ALIVE}", (document_id,))
+
+
+async def read_added(connection: Connection, document_id: str) -> Row | None:
+    """One document, though it may have expired before it came."""
     return await fetch_one(connection, f"{_SELECT} WHERE d.id = %s{_GROUP}", (document_id,))
 
 
 async def list_documents(connection: Connection, after: str, limit: int) -> list[Row]:
-    """Documents by id, after a cursor."""
-    return await fetch_all(connection, f"{_SELECT} WHERE d.id > %s{_GROUP} ORDER BY d.id LIMIT %s", (after, limit))
+    """Documents that have not expired by id, after a cursor."""
+    query = f"{_SELECT} WHERE d.id > %s{_GROUP}{_ALIVE} ORDER BY d.id LIMIT %s"
+    return await fetch_all(connection, query, (after, limit))
 
 
 async def delete_document(connection: Connection, document_id: str, scope_id: int | None = None) -> bool:
