@@ -120,9 +120,10 @@ class Memory:
             return
         async with self._database.agent(microdao_id, agent_id) as connection:
             if not await store.delete_items(connection, [item_id]):
-                if await store.read_item(connection, item_id):
+                if not await store.read_item(connection, item_id):
+                    raise missing
+                if not await store.delete_items(connection, [item_id]):  # it may have been stored again meanwhile
                     raise Unauthorized(f"{agent_id} may read {item_id} but not delete it")
-                raise missing
         await self._outbox.committed()
 
     async def forget_matching(self, microdao_id: str, agent_id: str, filters: Filters) -> int:
