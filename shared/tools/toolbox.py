@@ -197,7 +197,7 @@ class Toolbox:
         if status is not None and status not in STATUSES:
             raise InvalidRequest(f"status must be one of {', '.join(STATUSES)}", param="status")
         async with self._database.tenant(microdao_id) as connection:
-            tool_id = (await lookup.find_tool(connection, tool)).id if tool else None
+            tool_id = (await lookup.find_tool(connection, tool, agent_id)).id if tool else None
             rows = await store_executions.list_executions(
                 connection, agent_id=agent_id, tool_id=tool_id, status=status, before=before, limit=limit
             )
