@@ -6,8 +6,10 @@ from typing import Any
 from shared.tools.model import Invocation, Tool, ToolFailed, ToolUncertain
 from shared.tools.sandbox.broker import Broker, HostCalls
 from shared.tools.sandbox.port import Limits, Program, SandboxBackend, SandboxResult, SandboxUnavailable
+from shared.tools.sandbox.shares import Shares
 
 _MAX_MEMORY_MB = 512
+_RUNS_PER_MICRODAO = 3  # of the sandbox's eight
 _MARGIN_S = 0.25
 """Kept of the deadline to say how it went."""
 _MAX_MESSAGE = 2_000
@@ -31,6 +33,7 @@ class PythonExecutor:
     ) -> None:
         self._backends = {"python": sandbox, **({"monty": monty} if monty else {})}
         self._broker = broker
+        self._shares = Shares(_RUNS_PER_MICRODAO)
 
     async def __call__(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
         """The value of ``run(args)``. Raises ToolFailed; ToolUncertain after a request of unknown outcome."""
@@ -40,7 +43,8 @@ class PythonExecutor:
         program = _program(tool)
         calls = HostCalls(self._broker, tool, invocation) if self._broker and tool.config.get("hosts") else None
         try:
-            result = await backend.run(program, args, _limits(tool, invocation), calls)
+            async with self._shares.held(invocation.microdao_id, _limits(tool, invocation).wall_s):
+                result = await backend.run(program, args, _limits(tool, invocation), calls)
         except SandboxUnavailable as error:
             raise ToolFailed(f"{tool.name} cannot run: {error}") from error
         if result.status == "ok":
