@@ -6,10 +6,12 @@ between the lease runs out, and then an idempotent tool runs again while any oth
 """
 
 import asyncio
+import math
 import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import replace
 
 import psycopg
@@ -23,13 +25,15 @@ from shared.tools.execution.execution import Execution, execution_from, find
 from shared.tools.execution.results import Ran, check_result, outcome_of
 from shared.tools.execution.retries import wait_before_next
 from shared.tools.executors import Executors, InnerExecutor
-from shared.tools.model import ToolFailed, ToolOutcome, ToolUncertain
+from shared.tools.model import Tool, ToolFailed, ToolOutcome, ToolUncertain
 from shared.usage.events import record
 
 LEASE_SLACK_S = 30.0
 """What an execution may take beyond its tool's time-out: to store the outcome, also through a short outage."""
 _STORE_WAIT_S = 0.5
 _LOST = ToolUncertain("whoever ran the tool died midway; what it was asked may have happened or not")
+
+_within: ContextVar[float] = ContextVar("deadline of the tool that calls", default=math.inf)
 
 _log = Log("tools")
 
@@ -84,7 +88,8 @@ class Runner:
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _run_outside(self, execution: Execution, job_id: str | None) -> ToolOutcome:
-        started, deadline = time.perf_counter(), _now() + execution.tool.timeout_ms / 1000
+        started, deadline = time.perf_counter(), _deadline_of(execution.tool)
+        _within.set(deadline)  # of this task only, and of what the tool calls
         ran = await self._attempts(execution, deadline)
         outcome = outcome_of(execution.tool, execution.id, ran, _ms_since(started))
         return await self._store(execution, outcome, job_id, deadline + LEASE_SLACK_S)
@@ -135,7 +140,7 @@ class Runner:
 
 
 async def _run_inside(connection: Connection, inner: InnerExecutor, execution: Execution) -> ToolOutcome:
-    tool, started, deadline = execution.tool, time.perf_counter(), _now() + execution.tool.timeout_ms / 1000
+    tool, started, deadline = execution.tool, time.perf_counter(), _deadline_of(execution.tool)
     late = ToolFailed(f"{tool.name} did not finish within {tool.timeout_ms} ms", code="tool_timeout")
 
     async def call() -> object:
@@ -182,6 +187,11 @@ def _log_fault(execution: Execution, error: Exception) -> None:
         error=type(error).__name__,
         at=f"{frame.filename}:{frame.lineno}",
     )
+
+
+def _deadline_of(tool: Tool) -> float:
+    """When a tool that starts now has to be done: no later than the one that called it."""
+    return min(_now() + tool.timeout_ms / 1000, _within.get())
 
 
 def _now() -> float:
