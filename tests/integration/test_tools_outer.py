@@ -72,9 +72,12 @@ def sofia(microdao: str) -> Principal:
 
 
 async def change(database: Database, microdao: str, what: str) -> None:
-    async with database.tenant(microdao) as connection:
+    """Change the tool's version in place, which no tenant can."""
+    async with database.system() as connection:
         await connection.execute(
             f"UPDATE tool_version SET {what} FROM tool WHERE tool.id = tool_id AND name = 'project.create'"
+            " AND tool.microdao_id = %s",
+            (microdao,),
         )
 
 
@@ -287,6 +290,28 @@ async def test_a_lost_idempotent_execution_is_queued_and_run_again(
     outcome = await toolbox.run_queued(microdao, queued.execution_id, None, job["id"])
     assert outcome.status == "succeeded"
     assert await rows(database, microdao, "SELECT 1 FROM outbox WHERE queue = 'tool'") == []
+
+
+@pytest.mark.parametrize("by_the_sweep", [True, False])
+async def test_what_kills_every_runner_is_given_up(
+    database: Database,
+    toolbox: Toolbox,
+    world: World,
+    sofia: Principal,
+    call: ToolCallRequest,
+    microdao: str,
+    by_the_sweep: bool,
+):
+    await change(database, microdao, "idempotent = true")
+    queued = await toolbox.submit(sofia, call)
+    async with database.tenant(microdao) as connection:
+        await connection.execute(
+            "UPDATE tool_execution SET status = 'running', attempts = 5, lease_until = now() - interval '1 second'"
+        )
+    if by_the_sweep:
+        assert await toolbox.sweep() == 0
+    outcome = await toolbox.run_queued(microdao, queued.execution_id, None)
+    assert (outcome.status, world.effects) == ("failed", [])
 
 
 async def test_the_caller_of_a_lost_execution_may_ask_again_with_its_key(

@@ -30,6 +30,8 @@ from shared.usage.events import record
 
 LEASE_SLACK_S = 30.0
 """What an execution may take beyond its tool's time-out: to store the outcome, also through a short outage."""
+MOST_RUNNERS = 5
+"""Processes that may die of one execution."""
 _STORE_WAIT_S = 0.5
 _LOST = ToolUncertain("whoever ran the tool died midway; what it was asked may have happened or not")
 
@@ -58,7 +60,7 @@ class Runner:
             await store_executions.set_task_token(connection, held.id, task_token)
         if held.is_finished or held.is_leased:
             return held, False
-        if held.outcome.status == "running" and not held.tool.may_run_again:
+        if held.outcome.status == "running" and not _may_go_on(held):
             return await self._finish(connection, held, _given_up(held)), False
         taken = held.taken_up()
         inner = self._executors.inner(held.tool)
@@ -79,9 +81,9 @@ class Runner:
         """Settle the executions whose lease ran out (system role); those returned are to be run again."""
         lost = [execution_from(row) for row in await store_executions.lock_lost(connection)]
         for execution in lost:
-            if not execution.tool.may_run_again:
+            if not _may_go_on(execution):
                 await self._finish(connection, execution, _given_up(execution))
-        return [execution for execution in lost if execution.tool.may_run_again]
+        return [execution for execution in lost if _may_go_on(execution)]
 
     async def close(self) -> None:
         """Wait for the runs under way: each ends by its tool's time-out."""
@@ -171,6 +173,11 @@ async def _attempt(
         _log_fault(execution, error)
         message = f"{execution.tool.name} broke; the log has the cause under this execution's id"
         return Ran(failure=type(late)(message, code="internal", is_transient=False))
+
+
+def _may_go_on(lost: Execution) -> bool:
+    """Whether an execution whose runner died is run again. What kills every runner must not do so for ever."""
+    return lost.tool.may_run_again and lost.attempts < MOST_RUNNERS
 
 
 def _given_up(execution: Execution) -> ToolOutcome:
