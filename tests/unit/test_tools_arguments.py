@@ -190,3 +190,12 @@ def test_faults_without_number_take_no_time(items, values):
     assert time.process_time() - before < 1
     assert "too large" in fault.message
     assert schema_faults(schema, {"a": [{}]})[0].path == "a.0"
+
+
+def test_a_check_without_end_is_refused():
+    schema = {"type": "object", "properties": {"a": {"items": {"anyOf": [{"const": one} for one in range(3_500)]}}}}
+    before = time.process_time()
+    (fault,) = schema_faults(schema, {"a": [3_499] * 100_000})
+    assert time.process_time() - before < 1
+    assert "too many values" in fault.message
+    assert schema_faults(schema, {"a": [3_499] * 100}) == []
