@@ -95,6 +95,16 @@ async def empty_outbox(database: Database) -> None:
 @pytest.fixture
 async def microdao(database: Database) -> str:
     """A fresh tenant with the agent ``agent:sofia``."""
+    return await _new_microdao(database)
+
+
+@pytest.fixture
+async def other_microdao(database: Database) -> str:
+    """Another one."""
+    return await _new_microdao(database)
+
+
+async def _new_microdao(database: Database) -> str:
     microdao_id = f"microdao:{new_id('test')}"
     async with database.system() as connection:
         await connection.execute("INSERT INTO microdao (microdao_id, name) VALUES (%s, 'Test')", (microdao_id,))

@@ -144,9 +144,14 @@ async def list_tools(
 
 def acting_agent(principal: Principal, agent_id: str | None) -> str | None:
     """For whom a list is: an agent's key sees the catalogue only through an agent's grants. Raises InvalidRequest."""
-    if agent_id is None and principal.roles <= {"agent"}:
+    if agent_id is None and is_agent(principal):
         raise InvalidRequest("a key with the role agent must name its agent", param="agent_id")
     return agent_id
+
+
+def is_agent(principal: Principal) -> bool:
+    """Whether the caller is an agent and nothing more: what its grants do not name does not exist for it."""
+    return principal.roles <= {"agent"}
 
 
 async def call_tool(body: CallBody, services: ServicesDep, principal: PrincipalDep) -> OutcomeView:
@@ -193,8 +198,9 @@ async def list_executions(
     before: Cursor = None,
     limit: PageLimit = 50,
 ) -> ExecutionPage:
-    """Newest first."""
+    """Newest first. An agent's key must name its agent."""
     await permit(services, principal, "tool.list")
+    acting_agent(principal, agent_id)
     rows = await services.toolbox.executions(
         principal.microdao_id, agent_id=agent_id, tool=tool, status=status, before=before, limit=limit
     )
@@ -204,7 +210,7 @@ async def list_executions(
 
 @router.get("/tools/agents/{agent_id}/permissions", summary="What an agent may run")
 async def get_permissions(agent_id: str, services: ServicesDep, principal: PrincipalDep) -> PermissionsView:
-    """Every tool with the reason for its grant or denial."""
+    """Every tool with the reason for its grant or denial; to an agent's key only those that the agent may run."""
     await permit(services, principal, "tool.list")
     return await _permissions(services, principal, agent_id)
 
@@ -221,5 +227,6 @@ async def put_permissions(
 
 async def _permissions(services: ServicesDep, principal: Principal, agent_id: str) -> PermissionsView:
     rows = await services.toolbox.permissions(principal.microdao_id, agent_id)
-    views = [PermissionView(name=name, granted=granted, reason=reason) for name, granted, reason in rows]
+    shown = [row for row in rows if row[1]] if is_agent(principal) else rows
+    views = [PermissionView(name=name, granted=granted, reason=reason) for name, granted, reason in shown]
     return PermissionsView(agent_id=agent_id, tools=views)

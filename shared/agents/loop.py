@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,9 @@ class AgentLoop:
         name = call["function"]["name"]
         tool = self._tools.get(name)
         if tool is None:
+            agent = self._work.session.agent
+            with suppress(ApiError):  # which leaves a row of the refusal
+                await self._toolbox.find_for_agent(agent.microdao_id, agent.agent_id, name)
             return ToolUse(name, "", "failed", 0), _tool_reply(call, {"error": f"there is no tool {name!r}"})
         try:
             outcome = await self._execute(tool, call)

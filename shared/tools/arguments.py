@@ -18,6 +18,9 @@ MAX_INTEGER_BITS = 256
 MAX_KEY_LENGTH = 512  # an index entry holds about 2,700 bytes
 MAX_FAULTS = 10
 _MAX_MESSAGE = 300
+_MOST_SUBSCHEMAS = 6_000  # the catalogue takes no schema of more
+_MAX_CHECKED = 50_000_000  # values times subschemas: some 2 s at worst
+_MAX_EXAMINED = 10_000  # values times subschemas: some 0.3 s at worst
 _MAX_PATTERN_BYTES = 1_000_000  # of a compiled regular expression
 
 Location = tuple[str | int, ...]
@@ -90,10 +93,33 @@ def _text_fault(value: str) -> str | None:
 
 
 def schema_faults(schema: dict[str, Any], value: Any) -> list[ErrorDetail]:
-    """Where a value does not fit a JSON schema (draft 2020-12), by path."""
-    errors = compile_schema(json.dumps(schema, sort_keys=True)).iter_errors(value)
+    """Where a value does not fit a JSON schema (draft 2020-12), by path; only that it does not, where both are large.
+
+    The library makes every error there is before the first can be read, each with all that it is about: a minute for
+    60 kB. Whether there is any costs it a thousandth of that.
+    """
+    text = json.dumps(schema, sort_keys=True)
+    validator, weight = compile_schema(text), _schema_weight(text) * _value_weight(value)
+    if weight > _MAX_CHECKED:
+        return [ErrorDetail("", "holds too many values to be checked against this schema")]
+    if validator.is_valid(value):
+        return []
+    if weight > _MAX_EXAMINED:
+        return [ErrorDetail("", "something in it does not fit the schema; it is too large to say what")]
+    errors = validator.iter_errors(value)
     faults = dict.fromkeys(fault for error in errors for fault in _faults_of(error))
     return sorted(faults, key=lambda fault: fault.path)[:MAX_FAULTS]
+
+
+def _schema_weight(text: str) -> int:
+    """About how many subschemas a value may be held against: references stand for more than what is written."""
+    return min(_MOST_SUBSCHEMAS, (text.count("{") + text.count(",") // 10) * (1 + text.count('"$ref"')) ** 2)
+
+
+def _value_weight(value: Any) -> int:
+    """About how many values there are in one."""
+    text = json.dumps(value)
+    return 1 + text.count(",") + len(text) // 1000
 
 
 def _faults_of(error: "ValidationError") -> Iterator[ErrorDetail]:

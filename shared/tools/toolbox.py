@@ -51,8 +51,12 @@ class Toolbox:
     async def find_for_agent(self, microdao_id: str, agent_id: str, name_or_id: str) -> Tool:
         """The same among the tools that the agent may use. Raises NotFound for any other, which it is not told of."""
         usable = {tool.id for tool in await self.list_for_agent(microdao_id, agent_id)}
-        async with self._database.tenant(microdao_id) as connection:
-            return await lookup.find_among(connection, agent_id, usable, name_or_id)
+        try:
+            async with self._database.tenant(microdao_id) as connection:
+                return await lookup.find_among(connection, agent_id, usable, name_or_id)
+        except NotFound as refusal:
+            resource = Resource("Tool", name_or_id, microdao_id)
+            await self._policy.refuse(agent_principal(agent_id, microdao_id), "tool.list", resource, None, refusal)
 
     async def list_all(self, microdao_id: str, after: str, limit: int) -> list[Tool]:
         """The catalogue by name, active or not, from the one after ``after``."""
@@ -197,7 +201,7 @@ class Toolbox:
         if status is not None and status not in STATUSES:
             raise InvalidRequest(f"status must be one of {', '.join(STATUSES)}", param="status")
         async with self._database.tenant(microdao_id) as connection:
-            tool_id = (await lookup.find_tool(connection, tool)).id if tool else None
+            tool_id = (await lookup.find_tool(connection, tool, agent_id)).id if tool else None
             rows = await store_executions.list_executions(
                 connection, agent_id=agent_id, tool_id=tool_id, status=status, before=before, limit=limit
             )

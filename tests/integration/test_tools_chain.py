@@ -53,7 +53,15 @@ def call(microdao: str) -> ToolCallRequest:
     return ToolCallRequest(microdao, SOFIA, "plan", {"name": "Website"}, "key_member", "k1")
 
 
-async def add(database: Database, microdao: str, name: str, executor: str, config: Any, parameters: Any = None) -> None:
+async def add(
+    database: Database,
+    microdao: str,
+    name: str,
+    executor: str,
+    config: Any,
+    parameters: Any = None,
+    timeout_ms: int = 120_000,
+) -> None:
     """A tool of the microDAO, granted to Sofia."""
     async with database.tenant(microdao) as connection:
         ids = {"id": f"tool_{microdao}_{name}", "microdao": microdao, "name": name, "executor": executor}
@@ -63,8 +71,13 @@ async def add(database: Database, microdao: str, name: str, executor: str, confi
         await connection.execute(
             "INSERT INTO tool_version (microdao_id, tool_id, version, definition_hash, description, parameters, risk,"
             " executor, config, timeout_ms, idempotent) VALUES (%(microdao)s, %(id)s, 1, 'h', 'd', %(parameters)s, 'B',"
-            " %(executor)s, %(config)s, 120000, false)",
-            {**ids, "parameters": json.dumps(parameters or PARAMETERS), "config": json.dumps(config)},
+            " %(executor)s, %(config)s, %(timeout_ms)s, false)",
+            {
+                **ids,
+                "timeout_ms": timeout_ms,
+                "parameters": json.dumps(parameters or PARAMETERS),
+                "config": json.dumps(config),
+            },
         )
         await connection.execute(
             f"INSERT INTO tool_grant (microdao_id, agent_id, tool_id) VALUES (%(microdao)s, '{SOFIA}', %(id)s)", ids
@@ -189,6 +202,30 @@ async def test_a_step_that_nobody_knows_the_end_of_makes_the_chain_unknown(
     await add(database, microdao, "plan", "chain", {"steps": [{"id": "s", "tool": "reach", "args": {"name": "x"}}]})
     assert (await toolbox.execute(sofia, call)).status == "unknown"
     assert len(asked) == 1
+
+
+async def test_nothing_below_a_chain_begins_after_its_time(
+    database: Database, policy: Policy, microdao: str, sofia: Principal, call: ToolCallRequest
+):
+    asked: list[str] = []
+
+    async def outside(tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
+        asked.append(args["name"])
+        await asyncio.sleep(1.5)
+        return args
+
+    toolbox = Toolbox(database, Outbox(database, {}, inline=True), policy, Executors({"http": outside}))
+    await toolbox.seed(microdao, SOFIA)
+    await add(database, microdao, "reach", "http", {})
+    steps = [{"id": f"s{n}", "tool": "reach", "args": {"name": f"{n}"}} for n in range(2)]
+    await add(database, microdao, "middle", "chain", {"steps": steps})
+    outer = {"steps": [{"id": "m", "tool": "middle", "args": {"name": "x"}}]}
+    await add(database, microdao, "plan", "chain", outer, timeout_ms=1_000)
+    assert (await toolbox.execute(sofia, call)).error_code == "tool_timeout"
+    await toolbox.close()
+    assert asked == ["0"]
+    ended = await rows(database, microdao, "SELECT status, error_code FROM tool_execution")
+    assert {(row["status"], row["error_code"]) for row in ended} == {("unknown", "tool_timeout")}
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,20 @@ async def test_an_openapi_document_becomes_tools(admin: httpx.AsyncClient, servi
     assert (await admin.post(f"{BASE}/imports/{source['id']}/refresh")).status_code == 400
 
 
+async def test_a_document_that_quotes_the_secret_brings_none(admin: httpx.AsyncClient, world: ScriptedServer):
+    place, value = f"127.0.0.1:{world.port}", "s3cr3t-document-key"
+    assert (await admin.put("/admin/secrets/docs", json={"value": value, "hosts": [place]})).status_code == 200
+    document = copy.deepcopy(PETSTORE)
+    document["info"]["title"] = f"Pets of Bearer {value}"
+    document["paths"]["/pets"]["get"]["summary"] = f"List pets. You sent {value}."
+    world.script = response(json.dumps(document).encode())
+    await brought_in(admin, OPENAPI, url=f"http://{place}/openapi.json", secret_ref="docs", base_url=f"http://{place}")
+    for shown in (BASE, f"{BASE}/imports"):
+        answer = await admin.get(shown)
+        assert value not in answer.text
+        assert "[secret docs]" in answer.text
+
+
 async def test_an_imported_operation_is_called(admin: httpx.AsyncClient, world: ScriptedServer):
     base = f"http://127.0.0.1:{world.port}"
     await brought_in(admin, OPENAPI, document=PETSTORE, base_url=base, grant_to=[SOFIA], operations=["replacePet"])

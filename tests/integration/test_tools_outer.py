@@ -72,9 +72,12 @@ def sofia(microdao: str) -> Principal:
 
 
 async def change(database: Database, microdao: str, what: str) -> None:
-    async with database.tenant(microdao) as connection:
+    """Change the tool's version in place, which no tenant can."""
+    async with database.system() as connection:
         await connection.execute(
             f"UPDATE tool_version SET {what} FROM tool WHERE tool.id = tool_id AND name = 'project.create'"
+            " AND tool.microdao_id = %s",
+            (microdao,),
         )
 
 
@@ -253,6 +256,10 @@ async def test_a_tool_runs_no_more_often_than_it_may(
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(one, RateLimitExceeded) for one in outcomes) == 15
     assert len(world.effects) == len(await rows(database, microdao, "SELECT 1 FROM tool_execution")) == 5
+    denied = await rows(
+        database, microdao, "SELECT sum(count) AS calls FROM policy_denial WHERE action = 'tool.invoke'"
+    )
+    assert denied == [{"calls": 15}]
     first = next(one for one in outcomes if not isinstance(one, BaseException))
     key = f"k{outcomes.index(first)}"
     assert await toolbox.execute(sofia, replace(call, idempotency_key=key)) == first, "a repeated key is no new run"
@@ -287,6 +294,28 @@ async def test_a_lost_idempotent_execution_is_queued_and_run_again(
     outcome = await toolbox.run_queued(microdao, queued.execution_id, None, job["id"])
     assert outcome.status == "succeeded"
     assert await rows(database, microdao, "SELECT 1 FROM outbox WHERE queue = 'tool'") == []
+
+
+@pytest.mark.parametrize("by_the_sweep", [True, False])
+async def test_what_kills_every_runner_is_given_up(
+    database: Database,
+    toolbox: Toolbox,
+    world: World,
+    sofia: Principal,
+    call: ToolCallRequest,
+    microdao: str,
+    by_the_sweep: bool,
+):
+    await change(database, microdao, "idempotent = true")
+    queued = await toolbox.submit(sofia, call)
+    async with database.tenant(microdao) as connection:
+        await connection.execute(
+            "UPDATE tool_execution SET status = 'running', attempts = 5, lease_until = now() - interval '1 second'"
+        )
+    if by_the_sweep:
+        assert await toolbox.sweep() == 0
+    outcome = await toolbox.run_queued(microdao, queued.execution_id, None)
+    assert (outcome.status, world.effects) == ("failed", [])
 
 
 async def test_the_caller_of_a_lost_execution_may_ask_again_with_its_key(

@@ -53,6 +53,26 @@ async def test_code_of_a_tenant_runs(services, microdao):
     assert (outcome.status, outcome.result) == ("succeeded", {"sum": 6, "text": "ї"})
 
 
+@pytest.mark.parametrize("raised", ["'a\\x00b'", "'\\ud800' * 5000"])
+async def test_a_failure_that_no_column_takes_is_stored_all_the_same(services, microdao, raised):
+    outcome = await run(services, microdao, {"code": f"def run(args):\n    raise ValueError({raised})"})
+    assert (outcome.status, outcome.error_code) == ("failed", "tool_failed")
+    assert "ValueError" in outcome.error_message
+    assert len(outcome.error_message) <= 4_000
+    stored = await services.toolbox.outcome(microdao, outcome.execution_id)
+    assert (stored.status, stored.error_message) == (outcome.status, outcome.error_message)
+
+
+async def test_one_microdaos_long_runs_leave_room_for_others(services, microdao, other_microdao):
+    sleeper = {"code": "import time\ndef run(args):\n    time.sleep(4)"}
+    await add_tool(services.database, microdao, "sleep", sleeper, executor="python", timeout_ms=2_000)
+    runs = [asyncio.create_task(services.toolbox.execute(*request(microdao, "sleep"))) for _ in range(8)]
+    await asyncio.sleep(0.5)
+    quick = await run(services, other_microdao, {"code": "def run(args):\n    return 1"}, timeout_ms=1_200)
+    assert (quick.status, quick.result) == ("succeeded", 1)
+    assert {(ended.status, ended.error_code) for ended in await asyncio.gather(*runs)} == {("failed", "tool_timeout")}
+
+
 async def test_monty_runs_it_too(services, microdao):
     pytest.importorskip("pydantic_monty")
     code = "def run(args):\n    return [n * n for n in args['numbers']]"

@@ -202,6 +202,14 @@ async def test_confidential_flows_use_low_risks_only(
         assert f"of risk {risk}" in denial["reason"]
 
 
+async def test_looking_for_what_one_may_not_use_is_a_denial(database: Database, toolbox: Toolbox, microdao: str):
+    await toolbox.set_grants(microdao, SOFIA, [], ["math"])
+    with pytest.raises(NotFound):
+        await toolbox.find_for_agent(microdao, SOFIA, "math")
+    (denial,) = await rows(database, microdao, "SELECT action, resource_id FROM policy_denial")
+    assert denial == {"action": "tool.list", "resource_id": "math"}
+
+
 async def test_another_tenant_sees_nothing(
     database: Database, toolbox: Toolbox, member: Principal, create: ToolCallRequest, microdao: str
 ):

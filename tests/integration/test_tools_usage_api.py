@@ -53,6 +53,22 @@ async def test_an_agent_sees_what_it_may_run_and_nothing_else(admin: httpx.Async
     assert (await admin.get(f"{TOOLS}/hidden")).json()["version"] == 1
 
 
+async def test_the_audit_log_and_permissions_name_nothing_else_either(
+    admin: httpx.AsyncClient, agent: httpx.AsyncClient
+):
+    for name, grants in (("given", [SOFIA]), ("hidden", [])):
+        await admin.post(BASE, json=tool(name, grant_to=grants))
+    permissions = f"{TOOLS}/agents/{SOFIA}/permissions"
+    assert [one["name"] for one in (await admin.get(permissions)).json()["tools"]] == ["given", "hidden"]
+    assert [one["name"] for one in (await agent.get(permissions)).json()["tools"]] == ["given"]
+    log = f"{TOOLS}/executions"
+    assert (await agent.get(log)).json()["error"]["param"] == "agent_id"
+    assert (await agent.get(log, params={"agent_id": SOFIA})).json()["executions"] == []
+    said = (await agent.get(log, params={"agent_id": SOFIA, "tool": "hiden"})).json()["error"]["message"]
+    assert "given" in said
+    assert "hidden" not in said
+
+
 async def test_pages_of_an_agents_tools(admin: httpx.AsyncClient):
     for name in ("a1", "a2", "a3"):
         await admin.post(BASE, json=tool(name, grant_to=[SOFIA]))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.errors import ApiError, InvalidArgs, InvalidRequest
-from shared.tools.arguments import MAX_KEY_LENGTH, args_hash, check_args, check_request
+from shared.tools.arguments import MAX_KEY_LENGTH, args_hash, check_args, check_request, schema_faults
 from shared.tools.model import Tool, ToolCallRequest
 
 TOOL = Tool(
@@ -173,3 +173,29 @@ def test_hash_knows_the_call_not_the_order_of_keys():
         args_hash(ANYTHING, replace(REQUEST, agent_id="agent:b", args={"a": 1, "b": {"c": 2, "d": 3}})),
     ]
     assert len({same, *others}) == 4
+
+
+@pytest.mark.parametrize(
+    ("items", "values"),
+    [
+        ({"anyOf": [{"const": f"k{number}"} for number in range(100)]}, [1] * 5_000),
+        ({"enum": list(range(9_000))}, ["x"] * 5_000),
+        ({"anyOf": [{"type": "array", "maxItems": number} for number in range(200)]}, [[0] * 5_000]),
+    ],
+)
+def test_faults_without_number_take_no_time(items, values):
+    schema = {"type": "object", "properties": {"a": {"type": "array", "items": items}}}
+    before = time.process_time()
+    (fault,) = schema_faults(schema, {"a": values})
+    assert time.process_time() - before < 1
+    assert "too large" in fault.message
+    assert schema_faults(schema, {"a": [{}]})[0].path == "a.0"
+
+
+def test_a_check_without_end_is_refused():
+    schema = {"type": "object", "properties": {"a": {"items": {"anyOf": [{"const": one} for one in range(3_500)]}}}}
+    before = time.process_time()
+    (fault,) = schema_faults(schema, {"a": [3_499] * 100_000})
+    assert time.process_time() - before < 1
+    assert "too many values" in fault.message
+    assert schema_faults(schema, {"a": [3_499] * 100}) == []

@@ -13,12 +13,12 @@ _MAX_SHOWN = 20
 _MAX_ECHO = 100
 
 
-async def find_tool(connection: Connection, asked: str) -> Tool:
-    """The tool with this id, name or alias. Raises NotFound with the names that come near."""
+async def find_tool(connection: Connection, asked: str, agent_id: str | None = None) -> Tool:
+    """The tool with this id, name or alias. Raises NotFound with the names that come near, of the agent's if named."""
     check_text(asked, "tool")
     tool = await store.find_tool(connection, asked)
     if tool is None:
-        raise await unknown_tool(connection, asked)
+        raise await unknown_tool(connection, asked, agent_id)
     return tool
 
 

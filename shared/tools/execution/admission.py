@@ -3,7 +3,7 @@
 from typing import Any
 
 from shared.db.database import Connection
-from shared.errors import ApiError, ConfidentialDenied, LimitExceeded, NotFound
+from shared.errors import ApiError, ConfidentialDenied, LimitExceeded, NotFound, RateLimitExceeded
 from shared.policy.decision import Decision, Resource
 from shared.policy.policy import Policy
 from shared.policy.principal import Principal
@@ -26,10 +26,21 @@ async def admit(connection: Connection, policy: Policy, principal: Principal, re
     await policy.authorize(principal, "tool.invoke", resource, facts)
     try:
         _check(tool, request)
-    except ConfidentialDenied as refusal:
+    except (ConfidentialDenied, LimitExceeded) as refusal:
         await policy.refuse(principal, "tool.invoke", resource, facts, refusal)
     check_args(tool, request.args)
     return tool
+
+
+async def count_run(policy: Policy, principal: Principal, tool: Tool, request: ToolCallRequest) -> None:
+    """Count a new run of a tool that may run so often a minute. Raises RateLimitExceeded."""
+    if tool.rate_limit_per_minute is None:
+        return
+    try:
+        await policy.rates.take(request.microdao_id, tool.name, tool.rate_limit_per_minute)
+    except RateLimitExceeded as refusal:
+        resource = Resource("Tool", tool.name, request.microdao_id)
+        await policy.refuse(principal, "tool.invoke", resource, {"agent_id": request.agent_id}, refusal)
 
 
 async def would_admit(

@@ -11,7 +11,7 @@ from shared.policy.principal import Principal
 from shared.tools.arguments import args_hash
 from shared.tools.catalogue import store
 from shared.tools.execution import store_executions
-from shared.tools.execution.admission import admit
+from shared.tools.execution.admission import admit, count_run
 from shared.tools.model import Invocation, Tool, ToolCallRequest, ToolOutcome
 from shared.usage.events import UsageEvent
 
@@ -80,8 +80,7 @@ async def begin(
     fingerprint = args_hash(tool, request)
     execution = _new(tool, request)
     if await store_executions.insert_execution(connection, execution.id, tool, request, fingerprint):
-        if tool.rate_limit_per_minute is not None:  # raising takes the row back
-            await policy.rates.take(request.microdao_id, tool.name, tool.rate_limit_per_minute)
+        await count_run(policy, principal, tool, request)  # raising takes the row back
         return execution, True
     return await _earlier(connection, str(request.idempotency_key), fingerprint), False
 

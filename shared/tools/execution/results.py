@@ -1,6 +1,7 @@
 """From what an executor returned or raised to the outcome that is stored. Pure functions."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,8 @@ from shared.tools.arguments import schema_faults, storage_faults
 from shared.tools.model import Status, Tool, ToolFailed, ToolOutcome, ToolUncertain
 
 MAX_RESULT_BYTES = 1_048_576
+MAX_MESSAGE = 4_000
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,12 @@ def outcome_of(tool: Tool, execution_id: str, ran: Ran, ms: int) -> ToolOutcome:
         status=status,
         result=ran.result if status == "succeeded" else None,
         error_code=ran.failure.code if ran.failure else None,
-        error_message=ran.failure.message if ran.failure else None,
+        error_message=_storable(ran.failure.message) if ran.failure else None,
         ms=ms,
         cost_microusd=tool.cost_microusd if status in ("succeeded", "unknown") else 0,
     )
+
+
+def _storable(message: str) -> str:
+    """A failure's words as the database takes them: others wrote them, and an outcome that cannot be stored is lost."""
+    return _UNSTORABLE.sub("\ufffd", message[:MAX_MESSAGE])

@@ -6,10 +6,12 @@ between the lease runs out, and then an idempotent tool runs again while any oth
 """
 
 import asyncio
+import math
 import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import replace
 
 import psycopg
@@ -23,14 +25,18 @@ from shared.tools.execution.execution import Execution, execution_from, find
 from shared.tools.execution.results import Ran, check_result, outcome_of
 from shared.tools.execution.retries import wait_before_next
 from shared.tools.executors import Executors
-from shared.tools.model import ToolFailed, ToolOutcome, ToolUncertain
+from shared.tools.model import Tool, ToolFailed, ToolOutcome, ToolUncertain
 from shared.tools.ports import InnerExecutor
 from shared.usage.events import record
 
 LEASE_SLACK_S = 30.0
 """What an execution may take beyond its tool's time-out: to store the outcome, also through a short outage."""
+MOST_RUNNERS = 5
+"""Processes that may die of one execution."""
 _STORE_WAIT_S = 0.5
 _LOST = ToolUncertain("whoever ran the tool died midway; what it was asked may have happened or not")
+
+_within: ContextVar[float] = ContextVar("deadline of the tool that calls", default=math.inf)
 
 _log = Log("tools")
 
@@ -55,7 +61,7 @@ class Runner:
             await store_executions.set_task_token(connection, held.id, task_token)
         if held.is_finished or held.is_leased:
             return held, False
-        if held.outcome.status == "running" and not held.tool.may_run_again:
+        if held.outcome.status == "running" and not _may_go_on(held):
             return await self._finish(connection, held, _given_up(held)), False
         taken = held.taken_up()
         inner = self._executors.inner(held.tool)
@@ -76,16 +82,17 @@ class Runner:
         """Settle the executions whose lease ran out (system role); those returned are to be run again."""
         lost = [execution_from(row) for row in await store_executions.lock_lost(connection)]
         for execution in lost:
-            if not execution.tool.may_run_again:
+            if not _may_go_on(execution):
                 await self._finish(connection, execution, _given_up(execution))
-        return [execution for execution in lost if execution.tool.may_run_again]
+        return [execution for execution in lost if _may_go_on(execution)]
 
     async def close(self) -> None:
         """Wait for the runs under way: each ends by its tool's time-out."""
         await asyncio.gather(*self._running, return_exceptions=True)
 
     async def _run_outside(self, execution: Execution, job_id: str | None) -> ToolOutcome:
-        started, deadline = time.perf_counter(), _now() + execution.tool.timeout_ms / 1000
+        started, deadline = time.perf_counter(), _deadline_of(execution.tool)
+        _within.set(deadline)  # of this task only, and of what the tool calls
         ran = await self._attempts(execution, deadline)
         outcome = outcome_of(execution.tool, execution.id, ran, _ms_since(started))
         return await self._store(execution, outcome, job_id, deadline + LEASE_SLACK_S)
@@ -136,7 +143,7 @@ class Runner:
 
 
 async def _run_inside(connection: Connection, inner: InnerExecutor, execution: Execution) -> ToolOutcome:
-    tool, started, deadline = execution.tool, time.perf_counter(), _now() + execution.tool.timeout_ms / 1000
+    tool, started, deadline = execution.tool, time.perf_counter(), _deadline_of(execution.tool)
     late = ToolFailed(f"{tool.name} did not finish within {tool.timeout_ms} ms", code="tool_timeout")
 
     async def call() -> object:
@@ -169,6 +176,11 @@ async def _attempt(
         return Ran(failure=type(late)(message, code="internal", is_transient=False))
 
 
+def _may_go_on(lost: Execution) -> bool:
+    """Whether an execution whose runner died is run again. What kills every runner must not do so for ever."""
+    return lost.tool.may_run_again and lost.attempts < MOST_RUNNERS
+
+
 def _given_up(execution: Execution) -> ToolOutcome:
     return outcome_of(execution.tool, execution.id, Ran(failure=_LOST), 0)
 
@@ -183,6 +195,11 @@ def _log_fault(execution: Execution, error: Exception) -> None:
         error=type(error).__name__,
         at=f"{frame.filename}:{frame.lineno}",
     )
+
+
+def _deadline_of(tool: Tool) -> float:
+    """When a tool that starts now has to be done: no later than the one that called it."""
+    return min(_now() + tool.timeout_ms / 1000, _within.get())
 
 
 def _now() -> float:

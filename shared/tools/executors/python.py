@@ -6,8 +6,10 @@ from typing import Any
 from shared.tools.model import Invocation, Tool, ToolFailed, ToolUncertain
 from shared.tools.sandbox.broker import Broker, HostCalls
 from shared.tools.sandbox.port import Limits, Program, SandboxBackend, SandboxResult, SandboxUnavailable
+from shared.tools.sandbox.shares import Shares
 
 _MAX_MEMORY_MB = 512
+_RUNS_PER_MICRODAO = 3  # of the sandbox's eight
 _MARGIN_S = 0.25
 """Kept of the deadline to say how it went."""
 _LATE_S = 0.1
@@ -33,6 +35,7 @@ class PythonExecutor:
     ) -> None:
         self._backends = {"python": sandbox, **({"monty": monty} if monty else {})}
         self._broker = broker
+        self._shares = Shares(_RUNS_PER_MICRODAO)
 
     async def __call__(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
         """The value of ``run(args)``. Raises ToolFailed; ToolUncertain after a request of unknown outcome."""
@@ -43,9 +46,11 @@ class PythonExecutor:
         calls = HostCalls(self._broker, tool, invocation) if self._broker and tool.config.get("hosts") else None
         limits = _limits(tool, invocation)
         try:
-            async with asyncio.timeout(
-                limits.wall_s + _LATE_S
-            ):  # it may have to be started first, which takes its time
+            # It may have to be started first, which takes its time.
+            async with (
+                asyncio.timeout(limits.wall_s + _LATE_S),
+                self._shares.held(invocation.microdao_id, limits.wall_s),
+            ):
                 result = await backend.run(program, args, limits, calls)
         except TimeoutError:
             result = SandboxResult(status="killed", killed_by="wall")

@@ -11,6 +11,7 @@ from shared.tools.ports import OuterExecutor
 from shared.tools.sandbox.jail_backend import JailOptions, scrub
 from shared.tools.sandbox.port import MB, Limits, Program, SandboxBackend, SandboxUnavailable
 from shared.tools.sandbox.probe import ProbedSandbox, candidates
+from shared.tools.sandbox.shares import Shares
 from shared.tools.workspace.workspace import Workspace
 
 DEVTOOLS = ("fs_read", "fs_write", "run_tests")
@@ -19,6 +20,7 @@ _RUNNER = "shared.tools.sandbox.jail.test_runner"
 _READ_BYTES = 200_000
 _MARGIN_S = 0.5
 _MAX_LISTED = 500
+_RUNS_PER_MICRODAO = 1  # of two
 
 
 def open_test_sandbox() -> ProbedSandbox:
@@ -33,6 +35,7 @@ class DevTools:
     def __init__(self, root: Path, sandbox: SandboxBackend) -> None:
         self._root = root
         self._sandbox = sandbox
+        self._shares = Shares(_RUNS_PER_MICRODAO)
 
     @property
     def functions(self) -> dict[str, OuterExecutor]:
@@ -50,11 +53,11 @@ class DevTools:
     async def run_tests(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
         """Run the workspace's tests on a copy of it in the sandbox: counts and output. Raises ToolFailed."""
         files = await asyncio.to_thread(_copy, self._workspace(invocation))
-        left = min(tool.timeout_ms / 1000, invocation.deadline - asyncio.get_running_loop().time()) - _MARGIN_S
-        limits = Limits(wall_s=max(left, 0.0), cpu_s=max(left, 0.0), memory_mb=512, workdir_bytes=64 * MB, files=2_000)
         request = {"files": files, "path": args.get("path", ".")}
         try:
-            result = await self._sandbox.run(Program(entrypoint=f"{_RUNNER}:run"), request, limits)
+            async with self._shares.held(invocation.microdao_id, _left_s(tool, invocation)):
+                limits = _limits(_left_s(tool, invocation))
+                result = await self._sandbox.run(Program(entrypoint=f"{_RUNNER}:run"), request, limits)
         except SandboxUnavailable as error:
             raise ToolFailed(f"tests cannot run: {error}") from error
         if result.status == "ok" and isinstance(result.value, dict):
@@ -69,6 +72,15 @@ class DevTools:
 
     def _workspace(self, invocation: Invocation) -> Workspace:
         return Workspace(self._root, invocation.microdao_id, invocation.agent_id)
+
+
+def _left_s(tool: Tool, invocation: Invocation) -> float:
+    left = min(tool.timeout_ms / 1000, invocation.deadline - asyncio.get_running_loop().time())
+    return max(left - _MARGIN_S, 0.0)
+
+
+def _limits(left_s: float) -> Limits:
+    return Limits(wall_s=left_s, cpu_s=left_s, memory_mb=512, workdir_bytes=64 * MB, files=2_000)
 
 
 def _read(workspace: Workspace, path: str, offset: int) -> dict[str, Any]:

@@ -41,7 +41,8 @@ class DocumentFetcher:
             )
             answer = await self._outside.client.send(request, deadline)
             check_status(answer, "the document's server", secrets.redactor.text)
-        return await asyncio.to_thread(_parsed, answer)
+            # A server may quote what it was sent, and what a document says is kept and shown.
+            return secrets.redactor.value(await asyncio.to_thread(_parsed, answer))
 
 
 def parse_document(text: str) -> Any:
