@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,11 +152,20 @@ def _run(command: list[str], **options: Any) -> "subprocess.CompletedProcess[byt
 def processes_with(text: str) -> list[int]:
     """The processes below this one whose command line has the text, and orphans; a fork has its parent's.
 
-    Other test processes of the machine have such processes, too.
+    Other test processes of the machine have such processes, and so have whole stacks that this one started.
     """
     found = {}
     for process in psutil.process_iter(["pid", "ppid", "cmdline"]):
         if text in "\0".join(process.info["cmdline"] or ()):
             found[process.info["pid"]] = process.info["ppid"]
-    mine = {child.pid for child in psutil.Process().children(recursive=True)}
+    mine = set(_below(psutil.Process()))
     return sorted(pid for pid, parent in found.items() if pid in mine or parent == 1)
+
+
+def _below(process: psutil.Process) -> Iterator[int]:
+    with suppress(psutil.NoSuchProcess):
+        for child in process.children():
+            with suppress(psutil.NoSuchProcess):
+                if child.cmdline()[-1:] != ["up"]:
+                    yield child.pid
+                    yield from _below(child)

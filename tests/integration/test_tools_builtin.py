@@ -125,7 +125,7 @@ async def test_tasks_of_one_project_and_state(call: Call):
     assert await titles(state="done") == ["Draft"]
     lost = await call("tasks.list", project="Webshop")
     assert lost.error_message == "no project 'Webshop'; projects are: Website"
-    with pytest.raises(InvalidArgs, match="'half' is not one of"):
+    with pytest.raises(InvalidArgs, match='"half" is not one of'):
         await call("tasks.list", state="half")
 
 
