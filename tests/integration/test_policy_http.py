@@ -199,8 +199,11 @@ async def test_asking_gives_what_a_call_would_get(world: World) -> None:
     decide, call = ("POST", "/internal/policy/decide"), ("POST", "/internal/tools/call")
     async with world.services.database.tenant(world.microdao) as connection:
         await connection.execute("UPDATE tool SET active = false WHERE name = 'project.create'")
+    async with world.services.database.system() as connection:
         await connection.execute(
-            "UPDATE tool_version SET risk = 'D' WHERE tool_id = (SELECT id FROM tool WHERE name = 'search_docs')"
+            "UPDATE tool_version SET risk = 'D' FROM tool WHERE tool.id = tool_id AND tool.name = 'search_docs'"
+            " AND tool.microdao_id = %s",
+            (world.microdao,),
         )
     await world.services.toolbox.set_grants(world.microdao, SOFIA, [], ["tasks.list"])
     names = [tool.name for tool in await world.services.toolbox.list_all(world.microdao, "", 200)]
