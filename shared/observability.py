@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from typing import Any
 
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
@@ -39,9 +40,9 @@ class _JsonFormatter(LambdaPowertoolsFormatter):
     """Powertools' JSON line with our fields lifted to the top level."""
 
     def format(self, record: logging.LogRecord) -> str:
-        for name, value in getattr(record, "fields", {}).items():
+        record = copy(record)  # other handlers get it, too
+        for name, value in record.__dict__.pop("fields", {}).items():
             setattr(record, name, value)
-        record.__dict__.pop("fields", None)
         return _redact.get()(super().format(record))
 
 

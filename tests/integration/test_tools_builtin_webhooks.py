@@ -131,6 +131,8 @@ async def test_the_api(admin: httpx.AsyncClient, database: Database, microdao: s
     [
         {},
         {"url": "ftp://example.com/"},
+        {"url": "https://127.1/hook"},
+        {"url": "https://example.com:99010/hook"},
         {"url": "https:///hook"},
         {"url": "https://user:password@example.com/"},
         {"url": "https://example.com/#part"},

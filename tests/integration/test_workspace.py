@@ -249,3 +249,9 @@ async def test_endless_tests_are_ended(devtools: DevTools) -> None:
     with pytest.raises(ToolFailed) as failure:
         await devtools.run_tests(tool("run_tests", timeout_ms=3_000), {}, agent)
     assert failure.value.code == "tool_timeout"
+
+
+@pytest.mark.parametrize("path", [".", "./", "a/..", "/".join("abcdefghijk")])
+async def test_what_names_no_file_of_the_workspace_is_refused(devtools, path):
+    with pytest.raises(ToolFailed):
+        await devtools.fs_write(tool("fs_write"), {"path": path, "content": "x"}, invocation())

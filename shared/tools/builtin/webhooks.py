@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from shared.clock import rfc3339
 from shared.cloud.outbox import Outbox, claim, enqueue
@@ -21,6 +22,7 @@ from shared.tools.builtin import store_webhooks
 from shared.tools.builtin.notifying import EVENTS, QUEUE
 from shared.tools.builtin.signing import SIGNATURE_HEADER, sign
 from shared.tools.model import ToolFailed
+from shared.tools.web.addresses import host_fault
 
 ALL_EVENTS = tuple(EVENTS.values())
 MOST_ATTEMPTS = 10
@@ -76,7 +78,7 @@ class Webhooks:
         Raises InvalidRequest.
         """
         check_text(url, "url")
-        if not _URL.fullmatch(url):
+        if not _URL.fullmatch(url) or _place_fault(url):
             raise InvalidRequest("url must begin with https:// or http:// and name a host, no user", param="url")
         async with self._database.tenant(microdao_id) as connection:
             known = await store_webhooks.find_webhook(connection)
@@ -195,3 +197,12 @@ def _no_webhook() -> NotFound:
 
 def _no_delivery(delivery_id: str) -> NotFound:
     return NotFound(f"no delivery {delivery_id!r} in this microDAO", param="delivery_id")
+
+
+def _place_fault(url: str) -> str | None:
+    """Why nothing can ever be posted there."""
+    try:
+        parts = urlsplit(url)
+        return host_fault(parts.hostname or "") if parts.port != 0 else "there is no port 0"
+    except ValueError as error:
+        return str(error)

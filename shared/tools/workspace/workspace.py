@@ -20,7 +20,7 @@ MAX_BYTES: Final = 16_000_000
 MAX_FILES: Final = 500
 MAX_FILE_BYTES: Final = 1_000_000
 _MAX_PATH = 500
-_MAX_DEPTH = 16
+_MAX_DEPTH = 10  # a copy with its tests must fit the sandbox, which counts 12 levels
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -58,7 +58,7 @@ class Workspace:
 
     def write(self, path: str, content: bytes) -> None:
         """Make or replace a file, at once or not at all."""
-        path = _checked(path)
+        path = _file(path)
         if len(content) > MAX_FILE_BYTES:
             raise ToolFailed(f"a file may have {MAX_FILE_BYTES:,} bytes, not {len(content):,}")
         with self._locked() as top:
@@ -71,7 +71,7 @@ class Workspace:
 
     def remove(self, path: str) -> None:
         """Remove a file; folders that it leaves empty stay."""
-        parent, _, name = _checked(path).rpartition("/")
+        parent, _, name = _file(path).rpartition("/")
         with self._locked() as top, _explained(path):
             folder = open_beneath(top, parent or ".", _OPEN_FOLDER)
             with _closing(folder):
@@ -104,6 +104,13 @@ def _checked(path: str) -> str:
     if len(path.encode()) > _MAX_PATH or len(names) > _MAX_DEPTH:
         raise ToolFailed(f"a path may have {_MAX_PATH} bytes and {_MAX_DEPTH} parts")
     return "/".join(names) or "."
+
+
+def _file(path: str) -> str:
+    checked = _checked(path)
+    if checked == ".":
+        raise ToolFailed("name a file inside the workspace, such as src/app.py")
+    return checked
 
 
 def _read(top: int, path: str) -> bytes:
