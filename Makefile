@@ -15,6 +15,9 @@ else
   INSTALL = uv pip install --quiet --python $(BIN)/python --no-deps
 endif
 
+# They look at what runs on the machine, so that nothing else may.
+SANDBOX_TESTS := $(wildcard tests/integration/test_sandbox_*.py) tests/integration/test_tools_python.py tests/integration/test_workspace.py
+
 .DEFAULT_GOAL := help
 .PHONY: help run test soak check format bench-startup bench-gateway bench-memory bench-memory-scale bench-tool-search bench-sandbox reset lock
 
@@ -42,7 +45,8 @@ run: $(VENV)/.run ## Start everything on this machine (Ctrl-C stops it)
 
 test: $(VENV)/.dev ## Run the checks and the whole test suite
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(SANDBOX_TESTS:%=--ignore=%)
+	@$(BIN)/python -m pytest $(SANDBOX_TESTS)
 
 soak: $(VENV)/.dev ## Run races and streams for minutes on end
 	@$(BIN)/python -m pytest tests/soak

@@ -18,13 +18,6 @@ for name in [name for name in os.environ if name.endswith("_API_KEY") or name.en
     del os.environ[name]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process a file; those that look for sandboxes all over the machine share one, not to find each other's."""
-    for item in items:
-        is_sandbox = item.path.name.startswith(("test_sandbox", "test_tools_python", "test_workspace"))
-        item.add_marker(pytest.mark.xdist_group("sandbox" if is_sandbox else item.path.name))
-
-
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for what lives as long as the test session."""
