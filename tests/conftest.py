@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from localstack.postgres import EmbeddedPostgres
+from shared.bootstrap import Services
 from shared.db.database import Database
 from shared.ids import new_id
 from shared.memory.embedding.e5 import MultilingualE5
@@ -76,6 +77,14 @@ def settings(database_url: str, session_folder: Path) -> Settings:
     return Settings(
         database_url=database_url, home=session_folder / "home", secret_key="test-secret-key", local_llm_base_url="none"
     )
+
+
+@pytest.fixture
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    """What a process would have beside the session's database."""
+    services = Services(settings)
+    yield services
+    await services.close()
 
 
 @pytest.fixture

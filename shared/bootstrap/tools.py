@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shared.tools.catalogue.imports.packs import Packs
     from shared.tools.catalogue.plugins import Plugins
     from shared.tools.executors.outside import Outside
+    from shared.tools.executors.python import PythonExecutor
     from shared.tools.ports import OuterExecutor
     from shared.tools.sandbox.monty import Monty
     from shared.tools.sandbox.probe import ProbedSandbox
@@ -50,15 +51,13 @@ class ToolServices(CoreServices):
         from shared.tools.executors.http import HttpExecutor
         from shared.tools.executors.mcp import McpExecutor
         from shared.tools.executors.plugin import PluginExecutor
-        from shared.tools.executors.python import PythonExecutor
-        from shared.tools.executors.web_broker import WebBroker
         from shared.tools.toolbox import Toolbox
 
         outer: dict[str, OuterExecutor] = {
             "agent": AgentExecutor(AgentAsTool(lambda: self.agents)),
             "http": HttpExecutor(self.outside),
             "mcp": McpExecutor(self.outside),
-            "python": PluginExecutor(self.plugins, PythonExecutor(self.sandbox, WebBroker(self.outside), self.monty)),
+            "python": PluginExecutor(self.plugins, self.python),
         }
         executors = Executors(outer, self._tool_functions())
         return Toolbox(self.database, self.outbox, self.policy, executors, self.plugins)
@@ -66,10 +65,19 @@ class ToolServices(CoreServices):
     def _tool_functions(self) -> "dict[str, OuterExecutor]":
         from shared.agents.models import AgentModels
         from shared.tools.builtin.outer import open_outer_builtins
+        from shared.tools.executors.code import CODE_FUNCTION, GlueCode
 
         models = AgentModels(self.database)
         builtin = open_outer_builtins(self.database, lambda: self.memory, lambda: self.gateway, models)
-        return {**builtin, **self.devtools.functions}
+        return {**builtin, **self.devtools.functions, CODE_FUNCTION: GlueCode(self.python)}
+
+    @cached_property
+    def python(self) -> "PythonExecutor":
+        """What runs code of tenants and models."""
+        from shared.tools.executors.python import PythonExecutor
+        from shared.tools.executors.web_broker import WebBroker
+
+        return PythonExecutor(self.sandbox, WebBroker(self.outside), self.monty)
 
     @cached_property
     def followups(self) -> "Followups":
@@ -147,9 +155,10 @@ class ToolServices(CoreServices):
         """Whether an executor can work with a tool's config."""
         from shared.tools.builtin import OUTER_BUILTINS
         from shared.tools.catalogue.checks import config_checks
+        from shared.tools.executors.code import CODE_FUNCTION
         from shared.tools.workspace.devtools import DEVTOOLS
 
-        return config_checks({*OUTER_BUILTINS, *DEVTOOLS}, self.plugins)
+        return config_checks({*OUTER_BUILTINS, *DEVTOOLS, CODE_FUNCTION}, self.plugins)
 
     @cached_property
     def plugins(self) -> "Plugins":

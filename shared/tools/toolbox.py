@@ -166,7 +166,7 @@ class Toolbox:
         return outcome
 
     async def sweep(self) -> int:
-        """Settle the executions whose runner died: run again what may be, give up the others. How many there were."""
+        """Settle the executions whose runner died: queue again what may be, give up the others. How many are queued."""
         async with self._database.system() as connection:
             lost = await self._runner.give_up_lost(connection)
             for execution in lost:

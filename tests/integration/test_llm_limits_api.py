@@ -11,16 +11,8 @@ import pytest
 from functions.chat.app import create_app
 from shared.bootstrap import Services
 from shared.db.database import Database
-from shared.settings import Settings
 
 KEYS = ("member", "admin", "operator")
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    services = Services(settings)
-    yield services
-    await services.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Analytics: exact on a memory whose every figure is known, and over HTTP."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -15,7 +14,6 @@ from shared.errors import InvalidRequest, NotFound
 from shared.ids import new_id
 from shared.memory.analytics.analytics import Subject, Wanted
 from shared.memory.memory import Memory, open_memory
-from shared.settings import Settings
 from shared.usage.events import UsageEvent, record
 from shared.usage.meter import Meter
 from tests.memories import AGENT, ask, index_all, new
@@ -168,13 +166,6 @@ async def test_isolation(memory: Memory, database: Database, seeded: str):
         await memory.analytics.report(Subject(microdao_id=elsewhere, agent_id=AGENT), wanted())
     with pytest.raises(InvalidRequest, match="366"):
         await memory.analytics.report(Subject(microdao_id=seeded), wanted(since=OLD, until=OLD + timedelta(days=367)))
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    services = Services(settings)
-    yield services
-    await services.close()
 
 
 async def test_over_http(services: Services, seeded: str):

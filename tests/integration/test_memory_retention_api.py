@@ -10,17 +10,10 @@ from functions.chat.app import create_app
 from functions.memory_indexer.handler import on_direct
 from shared.bootstrap import Services
 from shared.db.database import Database
-from shared.settings import ROOT, Settings
+from shared.settings import ROOT
 from tests.memories import AGENT, age, kept, new
 
 POLICY = "/admin/memory/policy"
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    services = Services(settings)
-    yield services
-    await services.close()
 
 
 @pytest.fixture

@@ -10,19 +10,11 @@ from functions.chat.bodies import MAX_RAW_BYTES
 from shared.bootstrap import Services
 from shared.db.database import Database
 from shared.ids import new_id
-from shared.settings import Settings
 from tests.memories import AGENT
 from tests.unit.test_memory_snapshot_file import file_of, item
 
 BASE = "/internal/agent-memory/snapshots"
 FILE = {"content-type": "application/x-ndjson"}
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    services = Services(settings)
-    yield services
-    await services.close()
 
 
 @pytest.fixture

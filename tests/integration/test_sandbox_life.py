@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from shared.settings import ROOT
 from shared.tools.sandbox.jail import workdir
 from shared.tools.sandbox.jail.confine import is_supported
 from shared.tools.sandbox.jail_backend import Jail, JailOptions, python_command
-from shared.tools.sandbox.port import Limits, Program, SandboxResult, SandboxUnavailable
+from shared.tools.sandbox.port import Limits, Program, SandboxBackend, SandboxResult, SandboxUnavailable
 from shared.tools.sandbox.probe import Candidate, ProbedSandbox, candidates
 from tests.attacks.model import processes_with
 from tests.integration.sandboxes import JAILS, ZYGOTE, assert_well, open_backend, run
@@ -26,16 +27,26 @@ pytestmark = pytest.mark.skipif(not is_supported(), reason="the jail needs Linux
 SLEEP = "import time\ndef run(args):\n    time.sleep(20)"
 
 
+@asynccontextmanager
+async def closing(jail: SandboxBackend) -> AsyncIterator[SandboxBackend]:
+    """A test that fails must not leave its fork server to the next."""
+    try:
+        yield jail
+    finally:
+        await jail.close()
+
+
 @pytest.fixture
-async def jail() -> AsyncIterator[Jail]:
-    jail = Jail()
-    yield jail
-    await jail.close()
+async def jail() -> AsyncIterator[SandboxBackend]:
+    async with closing(Jail()) as jail:
+        yield jail
     assert not processes_with(ZYGOTE)
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    """All but connections over TCP: those of other tests' database end when they have been idle long enough."""
+    tcp = sum(one.fd >= 0 for one in psutil.Process().net_connections("tcp"))
+    return len(os.listdir("/proc/self/fd")) - tcp
 
 
 def folders() -> list[Path]:
@@ -85,40 +96,37 @@ async def test_a_fork_server_that_hangs_is_ended(jail):
 
 @pytest.mark.parametrize("name", JAILS)
 async def test_it_is_recycled_and_leaks_nothing(name):
-    jail = open_backend(name, recycle_after=5)
-    await assert_well(jail)
-    before, first = open_descriptors(), processes_with(ZYGOTE)
-    for _ in range(5):
-        await asyncio.gather(*(assert_well(jail) for _ in range(3)))
-    assert open_descriptors() == before
-    assert len(processes_with(ZYGOTE)) == len(first)
-    assert processes_with(ZYGOTE) != first
-    assert folders() == []
-    await jail.close()
+    async with closing(open_backend(name, recycle_after=5)) as jail:
+        await assert_well(jail)
+        before, first = open_descriptors(), processes_with(ZYGOTE)
+        for _ in range(5):
+            await asyncio.gather(*(assert_well(jail) for _ in range(3)))
+        assert open_descriptors() == before
+        assert len(processes_with(ZYGOTE)) == len(first)
+        assert processes_with(ZYGOTE) != first
+        assert folders() == []
     assert not processes_with(ZYGOTE)
     assert open_descriptors() < before
 
 
 async def test_recycling_lets_running_calls_end():
-    jail = Jail(JailOptions(recycle_after=1))
     code = "import time\ndef run(args):\n    time.sleep(args)\n    return args"
-    results = await asyncio.gather(run(jail, code, 0.6), run(jail, code, 0.1), run(jail, code, 0.3))
+    async with closing(Jail(JailOptions(recycle_after=1))) as jail:
+        results = await asyncio.gather(run(jail, code, 0.6), run(jail, code, 0.1), run(jail, code, 0.3))
     assert [result.value for result in results] == [0.6, 0.1, 0.3]
-    await jail.close()
     assert not processes_with(ZYGOTE)
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing():
     before = open_descriptors()
-    jail = Jail()
-    for delay_s in (0.0, 0.01, 0.05, 0.1):
-        call = asyncio.create_task(assert_well(jail))
-        await asyncio.sleep(delay_s)
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
-    await assert_well(jail)
-    await jail.close()
+    async with closing(Jail()) as jail:
+        for delay_s in (0.0, 0.01, 0.05, 0.1):
+            call = asyncio.create_task(assert_well(jail))
+            await asyncio.sleep(delay_s)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        await assert_well(jail)
     assert not processes_with(ZYGOTE)
     assert open_descriptors() == before
 
@@ -131,12 +139,11 @@ async def test_no_zombies(jail):
 
 
 async def test_waiting_for_a_place_is_part_of_the_time():
-    jail = Jail(JailOptions(max_parallel=1))
-    await assert_well(jail)
-    first, second = await asyncio.gather(run(jail, SLEEP, wall_s=0.8), run(jail, SLEEP, wall_s=0.4))
+    async with closing(Jail(JailOptions(max_parallel=1))) as jail:
+        await assert_well(jail)
+        first, second = await asyncio.gather(run(jail, SLEEP, wall_s=0.8), run(jail, SLEEP, wall_s=0.4))
     assert (first.killed_by, second.killed_by) == ("wall", "wall")
     assert second.ms < 700
-    await jail.close()
 
 
 HOST = """

@@ -11,7 +11,6 @@ from functions.chat.app import create_app
 from shared.bootstrap import Services
 from shared.db.database import Database
 from shared.ids import new_id
-from shared.settings import Settings
 
 SOFIA = "agent:sofia"
 BASE = "/admin/tools"
@@ -34,13 +33,6 @@ def tool(name: str = "weather.now", **more: Any) -> dict[str, Any]:
         "idempotent": True,
         **more,
     }
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    services = Services(settings)
-    yield services
-    await services.close()
 
 
 async def client_of(services: Services, microdao: str, role: str) -> httpx.AsyncClient:

@@ -9,18 +9,10 @@ import pytest
 
 from shared.bootstrap import Services
 from shared.ids import new_id
-from shared.settings import Settings
 from shared.tools.catalogue.definition import canonical_hash
 from tests.integration.test_tools_admin_api import BASE, SCHEMA, SOFIA, client_of, made, tool
 
 PACK = f"{BASE}/import/pack"
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    services = Services(settings)
-    yield services
-    await services.close()
 
 
 @pytest.fixture

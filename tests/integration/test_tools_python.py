@@ -258,3 +258,20 @@ async def test_devtools_are_tools_like_any_other(services, microdao):
     assert (ran.status, ran.result["passed"], ran.result["failed"]) == ("succeeded", 1, 0), ran
     refused = await services.toolbox.execute(*request(microdao, "fs_read", path="../x"))
     assert (refused.status, refused.error_code) == ("failed", "tool_failed")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "expected"),
+    [
+        ("def run(args):\n    return sorted(args['numbers'])", "succeeded", [1, 2, 3]),
+        ("import os\ndef run(args):\n    return os.listdir('/')", "failed", "os"),
+        ("def run(args):\n    return http_request('GET', 'https://example.com/')", "failed", "network"),
+        ("def run(args):\n    while True:\n        pass", "failed", "did not finish"),
+    ],
+)
+async def test_an_agent_runs_code_that_it_wrote(services, microdao, code, status, expected):
+    pytest.importorskip("pydantic_monty")
+    await services.toolbox.seed(microdao, "agent:sofia")
+    outcome = await services.toolbox.execute(*request(microdao, "code.run", code=code, args={"numbers": [3, 1, 2]}))
+    assert outcome.status == status, outcome
+    assert outcome.result == expected or expected in str(outcome.error_message)

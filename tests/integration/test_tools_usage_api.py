@@ -8,17 +8,9 @@ import pytest
 
 from shared.bootstrap import Services
 from shared.db.database import Database
-from shared.settings import Settings
 from tests.integration.test_tools_admin_api import BASE, SOFIA, client_of, tool
 
 TOOLS = "/internal/tools"
-
-
-@pytest.fixture
-async def services(settings: Settings) -> AsyncIterator[Services]:
-    services = Services(settings)
-    yield services
-    await services.close()
 
 
 @pytest.fixture

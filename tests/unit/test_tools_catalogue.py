@@ -7,6 +7,7 @@ from jsonschema_rs import Draft202012Validator
 
 from shared.tools.builtin import BUILTINS, OUTER_BUILTINS
 from shared.tools.catalogue.seed import first_documents, first_tools
+from shared.tools.executors.code import CODE_FUNCTION
 from shared.tools.executors.http_config import check_http_config
 from shared.tools.model import Tool, by_function_name
 from shared.tools.workspace.devtools import DEVTOOLS
@@ -26,7 +27,7 @@ def test_entry(row: dict[str, Any]):
     assert row["parameters"]["additionalProperties"] is False
     assert all(field["description"] for field in row["parameters"]["properties"].values())
     if row["executor"] == "builtin":
-        assert row["config"]["function"] in {*BUILTINS, *OUTER_BUILTINS, *DEVTOOLS}
+        assert row["config"]["function"] in {*BUILTINS, *OUTER_BUILTINS, *DEVTOOLS, CODE_FUNCTION}
     else:
         config = {name: value for name, value in row["config"].items() if name != "base"}
         check_http_config({**config, "url": f"https://platform.test{config['url']}"}, row["parameters"])
@@ -36,7 +37,7 @@ def test_entry(row: dict[str, Any]):
 
 def test_every_builtin_is_in_the_catalogue_once():
     named = [row["config"]["function"] for row in ROWS if row["executor"] == "builtin"]
-    assert sorted(named) == sorted((*BUILTINS, *OUTER_BUILTINS, *DEVTOOLS))
+    assert sorted(named) == sorted((*BUILTINS, *OUTER_BUILTINS, *DEVTOOLS, CODE_FUNCTION))
 
 
 def test_function_names_are_what_openai_takes_and_lead_back():
