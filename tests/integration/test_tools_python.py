@@ -264,7 +264,7 @@ async def test_devtools_are_tools_like_any_other(services, microdao):
     ("code", "status", "expected"),
     [
         ("def run(args):\n    return sorted(args['numbers'])", "succeeded", [1, 2, 3]),
-        ("import os\ndef run(args):\n    return os.listdir('/')", "failed", "os"),
+        ("import os\ndef run(args):\n    return os.listdir('/')", "failed", "PermissionError"),
         ("def run(args):\n    return http_request('GET', 'https://example.com/')", "failed", "network"),
         ("def run(args):\n    while True:\n        pass", "failed", "did not finish"),
     ],
