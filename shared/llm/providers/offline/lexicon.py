@@ -18,6 +18,7 @@ CONCEPTS: dict[str, str] = {
     "delete": "delete delet remove remov drop erase eras видал прибер стер удал убери сотри cancel скасу отмен",
     "send": "send email надішл відправ відішл пошл отправ",
     "finish": "finish complete complet close clos done заверш закри закры викон выполн",
+    "run": "run execut execute запуст исполн",
     "project": "project проєкт проект",
     "task": "task todo задач завдан",
     "document": "doc document documentation handbook документ докум",
@@ -29,7 +30,7 @@ CONCEPTS: dict[str, str] = {
     "time": "time clock date час дата время врем",
 }
 
-EFFECTS = frozenset({"create", "update", "delete", "send", "finish"})
+EFFECTS = frozenset({"create", "update", "delete", "send", "finish", "run"})
 """What changes something: never done unless the request says so."""
 
 ACTIONS = EFFECTS | {"list", "search", "calculate"}
