@@ -17,9 +17,10 @@ from shared.ids import new_id
 from shared.llm.caller import Caller
 from shared.llm.money.admission import Admission, WorstCase
 from shared.llm.money.ledger import Ledger, LedgerEntry
-from shared.llm.money.limits import Limits, ScopeKey
+from shared.llm.money.limits import Limits
 from shared.llm.money.orphans import settle_orphans
 from shared.llm.money.pricing import UnitPrices
+from shared.llm.money.scopes import ScopeKey
 from shared.wire.chat import new_usage
 
 PROCESSES = 4

@@ -17,7 +17,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from functions.chat.bodies import JsonRoute
 from shared.errors import ApiError, InvalidRequest
-from shared.llm.answers.idempotency import LEASE_S, IdempotentRequests, RequestKey, StoredAnswer
+from shared.llm.answers.idempotency import LEASE_S, IdempotentRequests, StoredAnswer
+from shared.llm.answers.request_key import RequestKey
 from shared.observability import Log
 from shared.policy.principal import Principal
 from shared.wire import sse

@@ -11,7 +11,8 @@ from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, pe
 from functions.chat.schemas import ERRORS, Body, View
 from shared.bootstrap import Services
 from shared.errors import InvalidRequest, NotFound
-from shared.llm.money.limits import PLATFORM, Listing, Period, ScopeKey, ScopeKind
+from shared.llm.money.limits import Listing
+from shared.llm.money.scopes import PLATFORM, Period, ScopeKey, ScopeKind
 from shared.policy.principal import Principal
 
 router = APIRouter(prefix="/admin", route_class=JsonRoute, responses=ERRORS, tags=["Administration"])

@@ -13,8 +13,9 @@ from shared.errors import InvalidApiKey
 from shared.llm.caller import Caller
 from shared.llm.money.admission import Admission, WorstCase
 from shared.llm.money.ledger import Ledger, LedgerEntry
-from shared.llm.money.limits import Limits, ScopeKey
+from shared.llm.money.limits import Limits
 from shared.llm.money.pricing import UnitPrices
+from shared.llm.money.scopes import ScopeKey
 from shared.policy.keys import Keys
 from shared.wire.chat import new_usage
 from tests.fakes.postgres_proxy import PostgresProxy

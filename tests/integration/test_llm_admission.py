@@ -14,9 +14,10 @@ from shared.ids import new_id
 from shared.llm.caller import Caller
 from shared.llm.money.admission import Admission, Grant, WorstCase
 from shared.llm.money.ledger import Ledger, LedgerEntry
-from shared.llm.money.limits import Limits, Listing, ScopeKey
+from shared.llm.money.limits import Limits, Listing
 from shared.llm.money.orphans import settle_orphans
 from shared.llm.money.pricing import UnitPrices
+from shared.llm.money.scopes import ScopeKey
 from shared.policy.keys import Keys
 from shared.wire.chat import new_usage
 from tests.races import until_somebody_waits

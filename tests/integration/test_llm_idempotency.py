@@ -12,7 +12,8 @@ import pytest
 
 from shared.db.database import Database, fetch_all
 from shared.errors import IdempotencyConflict, IdempotencyInProgress
-from shared.llm.answers.idempotency import MAX_ANSWER_BYTES, IdempotentRequests, RequestKey, StoredAnswer
+from shared.llm.answers.idempotency import MAX_ANSWER_BYTES, IdempotentRequests, StoredAnswer
+from shared.llm.answers.request_key import RequestKey
 from shared.settings import Settings
 from tests.fakes.openai_server import FakeOpenAI, Reply
 from tests.integration.api_server import Api, running_api

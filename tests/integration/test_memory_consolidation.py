@@ -15,7 +15,8 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all
 from shared.errors import InvalidRequest
 from shared.llm.gateway import open_gateway
-from shared.llm.money.limits import Limits, ScopeKey
+from shared.llm.money.limits import Limits
+from shared.llm.money.scopes import ScopeKey
 from shared.memory.embedding.embedders import Embedders, open_local_model
 from shared.memory.embedding.port import LocalEmbedder
 from shared.memory.embedding.spaces import Spaces

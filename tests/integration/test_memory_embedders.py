@@ -11,7 +11,7 @@ from shared.bootstrap import Services
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row, fetch_all, fetch_one
 from shared.errors import InsufficientQuota, InvalidRequest, Unavailable
-from shared.llm.money.limits import ScopeKey
+from shared.llm.money.scopes import ScopeKey
 from shared.memory.embedding import store_embedding_cache
 from shared.memory.embedding.caches import KeptEmbedder, RecentVectors
 from shared.memory.embedding.embedders import Embedders

@@ -13,6 +13,7 @@ from shared.db.database import Database, Row
 from shared.errors import IdempotencyConflict, IdempotencyInProgress
 from shared.ids import new_id
 from shared.llm.answers import store_idempotency
+from shared.llm.answers.request_key import RequestKey
 
 LEASE_S: Final = 60.0
 KEPT_S: Final = 24 * 3600.0
@@ -20,16 +21,6 @@ MAX_ANSWER_BYTES: Final = 1_000_000
 _NO_RETRY = {"x-should-retry": "false"}
 _RETRY_AFTER_S: Final = 2
 _SWEEP_LIMIT: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestKey:
-    """The client's key within its API key, and a fingerprint of what it asked."""
-
-    microdao_id: str
-    key_id: str
-    idempotency_key: str
-    fingerprint: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

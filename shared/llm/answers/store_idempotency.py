@@ -1,14 +1,12 @@
 """The SQL of requests with an idempotency key. Each function is one statement, safe to repeat."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
 from shared.db.database import Database, Row
-
-if TYPE_CHECKING:
-    from shared.llm.answers.idempotency import RequestKey
+from shared.llm.answers.request_key import RequestKey
 
 # The row is taken when it is new, when its time is over, when it is the owner's already (the statement was sent again),
 # and when it is the same request whose owner let the lease run out.
@@ -57,7 +55,7 @@ RETURNING owner
 """
 
 
-async def take(database: Database, key: "RequestKey", owner: str, lease_s: float, kept_s: float) -> Row | None:
+async def take(database: Database, key: RequestKey, owner: str, lease_s: float, kept_s: float) -> Row | None:
     """Take the row for this owner; None when it is taken, otherwise the row that stands in the way."""
     params = {**asdict(key), "owner": owner, "lease_s": lease_s, "kept_s": kept_s}
     while True:
@@ -67,21 +65,21 @@ async def take(database: Database, key: "RequestKey", owner: str, lease_s: float
         # A rival inserted the row after this statement began, so it was in the way but not to be seen.
 
 
-async def renew(database: Database, key: "RequestKey", owner: str, lease_s: float) -> None:
+async def renew(database: Database, key: RequestKey, owner: str, lease_s: float) -> None:
     """Set the lease's end anew."""
     params = {**asdict(key), "owner": owner, "lease_s": lease_s}
     await database.run(_RENEW, params, microdao_id=key.microdao_id)
 
 
 async def finish(
-    database: Database, key: "RequestKey", owner: str, status: int, headers: dict[str, str], body: bytes | None
+    database: Database, key: RequestKey, owner: str, status: int, headers: dict[str, str], body: bytes | None
 ) -> None:
     """Store the answer, unless the row has another owner by now."""
     params: dict[str, Any] = {**asdict(key), "owner": owner, "status": status, "headers": Jsonb(headers), "body": body}
     await database.run(_FINISH, params, microdao_id=key.microdao_id)
 
 
-async def release(database: Database, key: "RequestKey", owner: str) -> None:
+async def release(database: Database, key: RequestKey, owner: str) -> None:
     """Delete the owner's row."""
     await database.run(_RELEASE, {**asdict(key), "owner": owner}, microdao_id=key.microdao_id)
 

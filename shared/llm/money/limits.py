@@ -1,26 +1,11 @@
 """Rate limits and budgets as administrators set them; ``shared/llm/money/admission.py`` enforces them."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
 
 from shared.db.database import Connection, Database, Row
 from shared.errors import NotFound
 from shared.llm.money import store_limits
-
-ScopeKind = Literal["platform", "microdao", "agent", "key", "flow"]
-Period = Literal["day", "month", "total"]
-
-PLATFORM: Final = "*"
-"""Stands for the microDAO and the id of the platform's own rows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScopeKey:
-    """What a limit or budget is for: everything, a microDAO, or an agent, key or flow of it."""
-
-    microdao_id: str
-    scope: ScopeKind
-    id: str
+from shared.llm.money.scopes import PLATFORM, Period, ScopeKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,10 @@
 """The SQL of limits and budgets, in the caller's transaction (system role: the platform's rows are no tenant's)."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, LiteralString
+from typing import Any, Final, LiteralString
 
 from shared.db.database import Connection, Row, fetch_all, fetch_one
-
-if TYPE_CHECKING:
-    from shared.llm.money.limits import ScopeKey
+from shared.llm.money.scopes import ScopeKey
 
 _EXISTS: Final[dict[str, LiteralString]] = {
     "platform": "SELECT 1",
@@ -78,12 +76,12 @@ WHERE cursor > %(after)s ORDER BY cursor LIMIT %(limit)s
 """
 
 
-async def scope_exists(connection: Connection, key: "ScopeKey") -> bool:
+async def scope_exists(connection: Connection, key: ScopeKey) -> bool:
     """Whether the microDAO has such an agent, key or flow."""
     return await fetch_one(connection, _EXISTS[key.scope], asdict(key)) is not None
 
 
-async def put_limit(connection: Connection, key: "ScopeKey", requests: int | None, tokens: int | None) -> None:
+async def put_limit(connection: Connection, key: ScopeKey, requests: int | None, tokens: int | None) -> None:
     """Set a limit, or delete it when both figures are None; its running minute goes with it."""
     params = {**asdict(key), "requests": requests, "tokens": tokens}
     if requests is None and tokens is None:
@@ -93,7 +91,7 @@ async def put_limit(connection: Connection, key: "ScopeKey", requests: int | Non
     await connection.execute(_PUT_WINDOW, params)
 
 
-async def put_budget(connection: Connection, key: "ScopeKey", period: str, limit: int) -> None:
+async def put_budget(connection: Connection, key: ScopeKey, period: str, limit: int) -> None:
     """Set a budget."""
     params: dict[str, Any] = {**asdict(key), "period": period, "limit": limit}
     await connection.execute(_LOCK_CALLS)
@@ -101,7 +99,7 @@ async def put_budget(connection: Connection, key: "ScopeKey", period: str, limit
     await connection.execute(_START_PERIOD.format(calls=_CALLS[key.scope]), params)
 
 
-async def delete_budget(connection: Connection, key: "ScopeKey", period: str) -> None:
+async def delete_budget(connection: Connection, key: ScopeKey, period: str) -> None:
     """Delete a budget and its periods."""
     await connection.execute(_LOCK_CALLS)
     await connection.execute(_DELETE_BUDGET, {**asdict(key), "period": period})
