@@ -25,7 +25,6 @@ _NEEDED_SHARE = 0.25
 
 def quality(stack: Stack, tools: ToolSet, microdao: str) -> list[dict[str, Any]]:
     """A row a method: with every tool permitted, and with a tenth of them."""
-    run(_index(stack, tools, microdao))
     everybody = [(ALL, request) for request in tools.requests]
     few = _restricted(tools)
     run(stack.grant(microdao, {agent: names for agent, names, _ in few}))
@@ -47,11 +46,6 @@ def figures(answers: Sequence[tuple[Request, Sequence[str]]]) -> dict[str, float
 
     complete = mean(float(one.needs <= set(names[:10])) for one, names in answers)
     return {"R@5": recall(5), "R@10": recall(10), "complete@10": round(100 * complete, 1)}
-
-
-async def _index(stack: Stack, tools: ToolSet, microdao: str) -> None:
-    await stack.add_tools(microdao, tools.tools)
-    await stack.index(microdao)
 
 
 async def _find(stack: Stack, microdao: str, asked: Sequence[tuple[str, Request]]) -> list[dict[str, list[str]]]:
