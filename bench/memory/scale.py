@@ -24,7 +24,7 @@ from bench.memory.stack import AGENT, Stack, load_average, run, running_stack
 from bench.report import report
 from shared.memory.embedding.spaces import Space
 from shared.memory.model import Filters
-from shared.memory.search import store_search
+from shared.memory.search import store_candidates, store_scopes
 
 K = 10
 QUERIES = 200
@@ -190,8 +190,8 @@ async def _recall(subject: Subject, tenant: Tenant) -> float:
 
 async def _nearest(subject: Subject, tenant: Tenant, vector: list[float]) -> list[int]:
     async with subject.stack.services.database.agent(tenant.microdao, AGENT) as connection:
-        scopes = await store_search.read_scopes(connection, subject.space.id, Filters())
-        plan = store_search.SearchPlan(
+        scopes = await store_scopes.read_scopes(connection, subject.space.id, Filters())
+        plan = store_candidates.SearchPlan(
             space_id=subject.space.id,
             dimensions=subject.space.dimensions,
             marks=subject.space.embedder.cosines,
@@ -206,8 +206,8 @@ async def _nearest(subject: Subject, tenant: Tenant, vector: list[float]) -> lis
             items=tenant.items,
             mean_words=1.0,
         )
-        found = await store_search.find_candidates(connection, plan)
-    names = store_search.SIGNALS
+        found = await store_candidates.find_candidates(connection, plan)
+    names = store_candidates.SIGNALS
     rows = [dict(zip(names, values, strict=True)) for values in found.candidates]
     return [row["number"] for row in sorted(rows, key=lambda row: -row["cosine"])[:K]]
 

@@ -96,6 +96,11 @@ class Filters:
     metadata: dict[str, Any] = field(default_factory=dict)
     documents_only: bool = False
 
+    @property
+    def narrow(self) -> bool:
+        """Whether they leave out any item of the scopes that they allow."""
+        return self != Filters(scopes=self.scopes)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryQuery:

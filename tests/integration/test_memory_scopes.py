@@ -11,7 +11,7 @@ from localstack.postgres import EmbeddedPostgres
 from shared.db.database import AGENT_ROLE, Database, fetch_all, fetch_one
 from shared.ids import new_id
 from shared.memory.model import Filters
-from shared.memory.search import store_search
+from shared.memory.search import store_scopes
 from tests import any_rows
 
 A, B, TEAM = "agent:a", "agent:b", "team:x"
@@ -308,7 +308,7 @@ async def one_connection(world: World, database_url: str) -> AsyncIterator[World
 async def seen_in_search(world: World, agent: str) -> tuple[int, int]:
     """How many of A's items an agent sees once its search has begun; and the server's process."""
     async with world.database.agent(world.microdao, agent) as connection:
-        await store_search.read_scopes(connection, 1, Filters())
+        await store_scopes.read_scopes(connection, 1, Filters())
         row = await fetch_one(
             connection,
             "SELECT count(*) AS seen, pg_backend_pid() AS pid FROM memory_item WHERE scope_id = %s",
@@ -352,7 +352,7 @@ async def test_a_searchs_scopes_are_those_that_every_statement_would_find_and_no
     async with world.database.agent(world.microdao, B) as connection:
         statement = "SELECT agent_scopes('read') AS readable, agent_scopes('write') AS writable"
         before = await fetch_one(connection, statement)
-        await store_search.read_scopes(connection, 1, Filters())
+        await store_scopes.read_scopes(connection, 1, Filters())
         assert await fetch_one(connection, statement) == before
         assert before
         assert world.own in before["readable"]

@@ -8,7 +8,7 @@ from shared.cloud.outbox import Outbox
 from shared.db.database import Database
 from shared.memory.memory import Memory, open_memory
 from shared.memory.model import Filters
-from shared.memory.search import store_search
+from shared.memory.search import store_candidates, store_scopes
 from shared.memory.search.fusion import Candidate
 from shared.memory.search.terms import query_terms
 from tests.memories import AGENT, index_all, new
@@ -37,8 +37,8 @@ async def _candidates(memory: Memory, database: Database, microdao: str) -> list
     space = await memory.spaces.active()
     vector = await space.embed_query(memory.spaces.recent, QUESTION, microdao)
     async with database.agent(microdao, AGENT) as connection:
-        scopes = await store_search.read_scopes(connection, space.id, Filters())
-        plan = store_search.SearchPlan(
+        scopes = await store_scopes.read_scopes(connection, space.id, Filters())
+        plan = store_candidates.SearchPlan(
             space_id=space.id,
             dimensions=space.dimensions,
             marks=MARKS,
@@ -53,7 +53,7 @@ async def _candidates(memory: Memory, database: Database, microdao: str) -> list
             items=len(THREAD) + 1,
             mean_words=4.0,
         )
-        found = await store_search.find_candidates(connection, plan)
+        found = await store_candidates.find_candidates(connection, plan)
     return sorted(map(Candidate._make, found.candidates))
 
 

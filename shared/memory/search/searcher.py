@@ -15,10 +15,11 @@ from shared.errors import ApiError, NotFound
 from shared.memory.embedding.port import Vector
 from shared.memory.embedding.spaces import Space, Spaces
 from shared.memory.model import MemoryQuery, Recollection, ScopeRef, SearchMode, Turn
-from shared.memory.search import store_search
+from shared.memory.search import store_answers, store_candidates, store_scopes
 from shared.memory.search.folding import fold
 from shared.memory.search.fusion import Candidate, Question, Ranked, rank
 from shared.memory.search.sizes import ScopeSizes
+from shared.memory.search.store_candidates import SearchPlan
 from shared.memory.search.terms import query_terms
 from shared.observability import Log
 
@@ -53,7 +54,7 @@ class Searcher:
                 scopes = await self._scopes(connection, query, space)
                 vector = await embedding
                 plan = _plan(query, space, vector, scopes)
-                found = await store_search.find_candidates(connection, plan)
+                found = await store_candidates.find_candidates(connection, plan)
                 mode: SearchMode = "lexical" if vector is None else query.mode
                 question = Question(text=query.query, asked_at=utc_now(), idf=found.idf, cosines=plan.marks)
                 candidates = [Candidate._make(signals) for signals in found.candidates]
@@ -75,7 +76,7 @@ class Searcher:
     async def _scopes(self, connection: Connection, query: MemoryQuery, space: Space) -> list[Row]:
         """What the agent may read, with its size. Raises NotFound (agent)."""
         sizes = self._sizes.known()
-        scopes = await store_search.read_scopes(connection, space.id, query.filters, list(sizes))
+        scopes = await store_scopes.read_scopes(connection, space.id, query.filters, list(sizes))
         if not any(scope["kind"] == "agent" and scope["name"] == query.agent_id for scope in scopes):
             raise NotFound(f"there is no agent {query.agent_id!r} in this microDAO", param="agent_id")
         self._sizes.complete(scopes, sizes)
@@ -95,11 +96,11 @@ async def _begun(work: Coroutine[Any, Any, _Result]) -> AsyncIterator["asyncio.T
             task.exception()  # seen: whoever awaited the task has raised it
 
 
-def _plan(query: MemoryQuery, space: Space, vector: Vector | None, scopes: Sequence[Row]) -> store_search.SearchPlan:
+def _plan(query: MemoryQuery, space: Space, vector: Vector | None, scopes: Sequence[Row]) -> SearchPlan:
     wanted = [scope for scope in scopes if scope["kind"] in (query.filters.scopes or (scope["kind"],))]
     depth = max(_DEPTH, _SPARE * query.k)
     items = sum(scope["items"] for scope in wanted)
-    return store_search.SearchPlan(
+    return SearchPlan(
         space_id=space.id,
         dimensions=space.dimensions,
         marks=space.embedder.cosines,
@@ -118,11 +119,11 @@ def _plan(query: MemoryQuery, space: Space, vector: Vector | None, scopes: Seque
 
 async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[Ranked]) -> list[Recollection]:
     shortlist = [one.number for one in ranked[: _SPARE * query.k]]
-    texts = await store_search.read_texts(connection, shortlist, _FOLDED_CHARACTERS)
+    texts = await store_answers.read_texts(connection, shortlist, _FOLDED_CHARACTERS)
     chosen = dict(fold(shortlist, texts, query.k))
     scored = {one.number: one for one in ranked}
     turns = await _turns(connection, query, list(chosen))
-    rows = await store_search.finish(connection, list(chosen), _asked(query, ranked))
+    rows = await store_answers.finish(connection, list(chosen), _asked(query, ranked))
     ids = {row["number"]: row["id"] for row in rows}
     return [_recollection(row, scored[row["number"]], ids.get(chosen[row["number"]] or 0), turns) for row in rows]
 
@@ -142,7 +143,7 @@ async def _turns(
     """Neighbours in order of time by item and side (-1 before, 1 after)."""
     turns: dict[tuple[int, int], list[Turn]] = defaultdict(list)
     if query.context_turns and numbers:
-        for row in await store_search.read_turns(connection, numbers, query.context_turns):
+        for row in await store_answers.read_turns(connection, numbers, query.context_turns):
             turn = Turn(id=row["id"], text=row["text"], occurred_at=row["occurred_at"])
             turns[row["item"], row["step"]].append(turn)
     return turns

@@ -1,4 +1,4 @@
-"""The SQL of search: one statement finds the candidates of both arms with every signal that ranks them.
+"""The SQL of candidates: one statement finds those of both arms with every signal that ranks them.
 
 The vector arm is exact inside small scopes (a filter over an index that tenants share would silently lose rows) and
 goes through the scope's own approximate index in large ones. The lexical arm is BM25 (k1 0.8, b 0.4; Robertson &
@@ -6,39 +6,17 @@ Zaragoza 2009) over the postings of any of the query's terms. Both arms' best ar
 what its neighbours in the conversation or document have of both.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from psycopg.types.numeric import Int4
 
-from shared.db.database import Connection, Row, fetch_all
+from shared.db.database import Connection
 from shared.memory.embedding.port import Vector
 from shared.memory.indexing.store_index import literal
 from shared.memory.model import Filters
 from shared.memory.store import MATCHING, filter_parameters
-
-# Sent first, for the planning of functions in policies depends on it, too. Sequential scans are never right here, and a
-# plan made while the tables were small must not have any. The scopes are found once for all policies of all tables.
-_PREPARE: Final = """
-SELECT set_config('plan_cache_mode', %s, true), set_config('enable_seqscan', 'off', true),
-    set_config('jit', 'off', true), set_config('work_mem', '32MB', true), set_config('hnsw.ef_search', '200', true),
-    set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('synchronous_commit', 'off', true),
-    set_config('max_parallel_workers_per_gather', '0', true),
-    set_config('daarion.read_scopes', agent_scopes('read')::text, true)
-"""
-
-# Counting takes an index scan over the scope, so the caller says for which scopes it knows the figures.
-_SCOPES: Final = """
-SELECT s.scope_id, s.kind, s.name, l.scope_id IS NOT NULL AS is_large, c.items, c.words
-FROM memory_scope s LEFT JOIN memory_large_scope l ON l.scope_id = s.scope_id AND l.space_id = %(space_id)s
-LEFT JOIN LATERAL (
-    SELECT count(*) AS items, coalesce(sum(i.words), 0) AS words FROM memory_item i
-    WHERE i.scope_id = s.scope_id AND s.scope_id <> ALL(%(counted)s::integer[])) c ON true
-WHERE s.scope_id = ANY ((SELECT agent_scopes('read'))::integer[])
-"""
-
-_ALIVE: Final = "(p.expires_at IS NULL OR p.expires_at > now())"
 
 _EXPIRED: Final = "{item} <> ALL (ARRAY(SELECT number FROM expired))"
 
@@ -86,12 +64,12 @@ neighbour AS MATERIALIZED (
     SELECT c.number AS item, c.scope_id, n.number, n.step, n.asks FROM candidate c CROSS JOIN LATERAL (
         (SELECT p.number, p.asks, -row_number() OVER (ORDER BY p.occurred_at DESC, p.number DESC) AS step
         FROM memory_item p WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
-            AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND {alive}
+            AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND (p.expires_at IS NULL OR p.expires_at > now())
         ORDER BY p.occurred_at DESC, p.number DESC LIMIT {reach})
         UNION ALL
         (SELECT p.number, p.asks, row_number() OVER (ORDER BY p.occurred_at, p.number) AS step
         FROM memory_item p WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
-            AND (p.occurred_at, p.number) > (c.occurred_at, c.number) AND {alive}
+            AND (p.occurred_at, p.number) > (c.occurred_at, c.number) AND (p.expires_at IS NULL OR p.expires_at > now())
         ORDER BY p.occurred_at, p.number LIMIT {reach})) n),
 scored AS MATERIALIZED (
     SELECT o.number, coalesce(l.bm25, 0) AS bm25, coalesce(l.held, 0) AS held, coalesce(1 - n.distance, (
@@ -171,26 +149,12 @@ SIGNALS: Final = (
 )
 
 
-async def read_scopes(
-    connection: Connection, space_id: int, filters: Filters, counted: Sequence[int] = ()
-) -> list[Row]:
-    """The scopes that the transaction's agent may read, and which are large; prepares the transaction for a search.
-
-    ``items`` and ``words`` (of all items together) are 0 for those ``counted`` already.
-    """
-    planning = "force_custom_plan" if _is_filtered(filters) else "force_generic_plan"
-    async with connection.pipeline():
-        await connection.execute(_PREPARE, (planning,))
-        cursor = await connection.execute(_SCOPES, {"space_id": space_id, "counted": list(counted)})
-    return await cursor.fetchall()
-
-
 async def find_candidates(connection: Connection, plan: SearchPlan) -> Found:
     """The best of both arms with all signals."""
     async with connection.cursor(binary=True) as cursor:
         # Without filters there is one way to go, whatever the tenant's size, and planning it takes longer than a
         # small tenant's search. With filters the best way depends on them.
-        await cursor.execute(_statement(plan), _parameters(plan), prepare=not _is_filtered(plan.filters))
+        await cursor.execute(_statement(plan), _parameters(plan), prepare=not plan.filters.narrow)
         row = await cursor.fetchone()
     # One row of arrays, for each value of a row costs the driver as much as such an array.
     columns = row or {}
@@ -201,7 +165,7 @@ async def find_candidates(connection: Connection, plan: SearchPlan) -> Found:
 
 
 def _statement(plan: SearchPlan) -> str:
-    condition = _MATCHING if _is_filtered(plan.filters) else _EXPIRED
+    condition = _MATCHING if plan.filters.narrow else _EXPIRED
     near = "SELECT item, NULL::float8 AS distance FROM lexical LIMIT 0"
     if plan.vector is not None:
         fields = {
@@ -220,7 +184,6 @@ def _statement(plan: SearchPlan) -> str:
         near=near,
         space=plan.space_id,
         matching_posting=condition.replace("{item}", "p.item"),
-        alive=_ALIVE,
         depth=plan.depth,
         reach=plan.reach,
         low=plan.marks[0],
@@ -230,11 +193,7 @@ def _statement(plan: SearchPlan) -> str:
 
 def _approximate_scopes(plan: SearchPlan) -> Sequence[int]:
     """An index that is filtered afterwards may come up short, so filtered searches are exact."""
-    return () if _is_filtered(plan.filters) else plan.large_scopes
-
-
-def _is_filtered(filters: Filters) -> bool:
-    return filters != Filters(scopes=filters.scopes)
+    return () if plan.filters.narrow else plan.large_scopes
 
 
 def _parameters(plan: SearchPlan) -> dict[str, Any]:
@@ -249,61 +208,3 @@ def _parameters(plan: SearchPlan) -> dict[str, Any]:
         "mean_words": plan.mean_words,
         **filter_parameters(plan.filters),
     }
-
-
-_FOUND: Final = """
-WITH found AS (
-    SELECT number, place FROM unnest(%(numbers)s::bigint[]) WITH ORDINALITY AS f (number, place)),
-counted AS (
-    INSERT INTO memory_use AS u (scope_id, item, hits)
-    SELECT i.scope_id, i.number, 1 FROM found JOIN memory_item i USING (number) ORDER BY i.number
-    ON CONFLICT (item, scope_id) DO UPDATE SET hits = u.hits + 1, last_hit_at = now()),
-asked AS (
-    INSERT INTO memory_activity AS a (microdao_id, agent_id, queries, misses)
-    VALUES (%(microdao_id)s, %(agent_id)s, 1, %(misses)s)
-    ON CONFLICT (microdao_id, agent_id, day) DO UPDATE SET queries = a.queries + 1, misses = a.misses + %(misses)s)
-SELECT i.id, i.number, i.tier, s.kind AS scope_kind, s.name AS scope_name, i.text, i.occurred_at, i.session_id,
-    i.channel_id, i.document_id, i.position, i.source,
-    CASE WHEN %(with_content)s THEN i.content ELSE '{}' END AS content
-FROM found JOIN memory_item i USING (number) JOIN memory_scope s USING (scope_id) ORDER BY place
-"""
-
-_TURNS: Final = f"""
-SELECT c.number AS item, n.id, n.text, n.occurred_at, n.step FROM memory_item c CROSS JOIN LATERAL (
-    (SELECT p.id, p.text, p.occurred_at, -1 AS step, p.number FROM memory_item p
-    WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
-        AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND {_ALIVE}
-    ORDER BY p.occurred_at DESC, p.number DESC LIMIT %(turns)s)
-    UNION ALL
-    (SELECT p.id, p.text, p.occurred_at, 1 AS step, p.number FROM memory_item p
-    WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
-        AND (p.occurred_at, p.number) > (c.occurred_at, c.number) AND {_ALIVE}
-    ORDER BY p.occurred_at, p.number LIMIT %(turns)s)) n
-WHERE c.number = ANY(%(numbers)s) ORDER BY n.occurred_at, n.number
-"""
-
-
-async def read_texts(connection: Connection, numbers: Sequence[int], characters: int) -> dict[int, str]:
-    """How each item begins, by its number."""
-    rows = await fetch_all(
-        connection,
-        "SELECT number, left(text, %s) AS text FROM memory_item WHERE number = ANY(%s)",
-        (characters, list(numbers)),
-    )
-    return {row["number"]: row["text"] for row in rows}
-
-
-async def finish(connection: Connection, numbers: Sequence[int], asked: Mapping[str, Any]) -> list[Row]:
-    """The items with these numbers, in this order; ends the transaction in the same round trip.
-
-    Counts the query (``microdao_id``, ``agent_id``, ``misses`` 0 or 1) and a hit for each item.
-    """
-    async with connection.pipeline():
-        cursor = await connection.execute(_FOUND, {"numbers": list(numbers), **asked})
-        await connection.commit()
-    return await cursor.fetchall()
-
-
-async def read_turns(connection: Connection, numbers: Sequence[int], turns: int) -> list[Row]:
-    """So many neighbours on both sides of each item: ``item``, ``step`` (-1 before, 1 after), in order of time."""
-    return await fetch_all(connection, _TURNS, {"numbers": list(numbers), "turns": turns})
