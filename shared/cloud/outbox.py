@@ -141,7 +141,7 @@ class Outbox:
             "UPDATE outbox SET sent_at = now(), sends = sends + 1 WHERE id IN ("
             " SELECT id FROM outbox WHERE sent_at IS NULL AND queue = ANY(%s)"
             " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)"
-            " RETURNING id, queue, body",
+            " RETURNING id, microdao_id, queue, body",
             (list(self._queues), _BATCH),
         )
 
@@ -149,7 +149,9 @@ class Outbox:
         accepted: set[str] = set()
         try:
             for name in {row["queue"] for row in rows}:
-                messages = [Outgoing(row["id"], row["body"]) for row in rows if row["queue"] == name]
+                messages = [
+                    Outgoing(row["id"], row["microdao_id"], row["body"]) for row in rows if row["queue"] == name
+                ]
                 accepted |= await self._queues[name].send(messages)
         finally:
             await self._release([row["id"] for row in rows if row["id"] not in accepted])

@@ -97,10 +97,31 @@ async def submit(services: Services, microdao: str, name: str = "Website") -> To
 async def receive(services: Services) -> list[dict[str, Any]]:
     """The next message, as the poller takes it from the queue."""
     url = services.settings.tool_queue_url
-    answer = await in_thread(services.aws.sqs.receive_message, QueueUrl=url, WaitTimeSeconds=10)
+    answer = await in_thread(
+        services.aws.sqs.receive_message,
+        QueueUrl=url,
+        WaitTimeSeconds=10,
+        MessageSystemAttributeNames=["MessageGroupId"],
+    )
     for message in answer["Messages"]:
         await in_thread(services.aws.sqs.delete_message, QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     return answer["Messages"]
+
+
+async def test_messages_say_whose_they_are_and_no_more(services: Services, microdao: str, other_microdao: str):
+    """So that SQS can put a quiet tenant's before a busy one's backlog."""
+    for tenant in (microdao, other_microdao, microdao):
+        async with services.database.tenant(tenant) as connection:
+            await enqueue(connection, tenant, "tool", {})
+    await services.outbox.committed()
+    groups: dict[str, set[str]] = {}
+    for _ in range(3):
+        (message,) = await receive(services)
+        tenant = json.loads(message["Body"])["microdao_id"]
+        groups.setdefault(tenant, set()).add(message["Attributes"]["MessageGroupId"])
+    (one,), (other,) = groups[microdao], groups[other_microdao]
+    assert one != other
+    assert microdao not in one
 
 
 async def test_golden_batches_are_understood(
