@@ -1,10 +1,13 @@
 """The sandboxes that this machine can run, for tests that are the same for each."""
 
+import asyncio
 import os
 import shutil
 import subprocess
+import time
 from typing import Any
 
+import psutil
 import pytest
 
 from shared.settings import ROOT
@@ -12,6 +15,7 @@ from shared.tools.sandbox.bwrap import find_bwrap, open_bwrap_jail
 from shared.tools.sandbox.jail_backend import Jail, JailOptions, python_command
 from shared.tools.sandbox.monty import Monty
 from shared.tools.sandbox.port import Limits, Program, SandboxBackend, SandboxResult
+from tests.attacks.model import processes_with
 
 JAILS = ["jail", "jail of a plain user", "jail without Landlock", "bwrap+jail"]
 BACKENDS = [*JAILS, "monty"]
@@ -57,3 +61,30 @@ async def assert_well(sandbox: SandboxBackend) -> None:
     """The sandbox still works."""
     result = await run(sandbox, "def run(args):\n    return args + 1", 41)
     assert (result.status, result.value) == ("ok", 42)
+
+
+async def at_rest() -> list[int]:
+    """The processes of our fork servers once each has one child, in stock, and no other; fails unless that comes."""
+    end = time.monotonic() + 5.0
+    while (found := _fork_servers()) is None:
+        assert time.monotonic() < end, "a process outlived its call"
+        await asyncio.sleep(0.01)
+    return found
+
+
+def _fork_servers() -> list[int] | None:
+    """None unless each has one child, which is its fork, and that no child."""
+    alive = {pid: process for pid in processes_with(ZYGOTE) if (process := _described(pid))}
+    leaves = set(alive) - {parent for parent, _ in alive.values()}
+    parents = [alive[leaf][0] for leaf in leaves]
+    forked = all(alive.get(alive[leaf][0], (0, []))[1] == alive[leaf][1] for leaf in leaves)
+    return sorted(set(alive) - leaves) if forked and len(parents) == len(set(parents)) else None
+
+
+def _described(pid: int) -> tuple[int, list[str]] | None:
+    """Its parent and its command line; None when it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return process.ppid(), process.cmdline()
+    except psutil.NoSuchProcess:
+        return None

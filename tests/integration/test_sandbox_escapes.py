@@ -10,7 +10,7 @@ from shared.tools.sandbox.jail.confine import is_supported
 from shared.tools.sandbox.port import SandboxBackend
 from tests.attacks import ATTACKS
 from tests.attacks.model import SECRET_VARIABLE, Attack, Target, processes_with, run_outside, target
-from tests.integration.sandboxes import BACKENDS, ZYGOTE, assert_well, open_backend, run
+from tests.integration.sandboxes import BACKENDS, ZYGOTE, assert_well, at_rest, open_backend, run
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="the jail needs Linux on x86-64 or arm64")
 
@@ -37,10 +37,10 @@ def aim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
 @pytest.mark.parametrize("attack", FITTING, ids=str)
 async def test_is_blocked(sandbox: SandboxBackend, aim: Target, attack: Attack) -> None:
     await assert_well(sandbox)
-    before = processes_with(ZYGOTE)
+    before = await at_rest()
     result = await run(sandbox, attack.code, aim.args)
     assert not attack.succeeded(aim, result.value), result
-    assert processes_with(ZYGOTE) == before, "a process outlived its call, or took the fork server along"
+    assert await at_rest() == before, "a process outlived its call, or took the fork server along"
     await assert_well(sandbox)
 
 

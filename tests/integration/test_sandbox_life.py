@@ -20,7 +20,7 @@ from shared.tools.sandbox.jail_backend import Jail, JailOptions, python_command
 from shared.tools.sandbox.port import Limits, Program, SandboxBackend, SandboxResult, SandboxUnavailable
 from shared.tools.sandbox.probe import Candidate, ProbedSandbox, candidates
 from tests.attacks.model import processes_with
-from tests.integration.sandboxes import JAILS, ZYGOTE, assert_well, open_backend, run
+from tests.integration.sandboxes import JAILS, ZYGOTE, assert_well, at_rest, open_backend, run
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="the jail needs Linux on x86-64 or arm64")
 
@@ -72,20 +72,20 @@ async def until(condition, within_s: float = 5.0) -> None:
 
 async def test_the_fork_server_is_started_again_when_it_dies(jail):
     await assert_well(jail)
-    (zygote,) = processes_with(ZYGOTE)
+    (zygote,) = await at_rest()
     call = asyncio.create_task(run(jail, SLEEP))
-    await until(lambda: len(processes_with(ZYGOTE)) == 2)
+    await until(lambda: len(children_of(zygote)) == 2)  # and the next one in stock
     os.kill(zygote, signal.SIGKILL)
     result = await call
     assert result.status == "crashed"
-    await until(lambda: not processes_with(ZYGOTE))  # its child died with it
+    await until(lambda: not processes_with(ZYGOTE))  # its children died with it
     await assert_well(jail)
     assert zygote not in processes_with(ZYGOTE)
 
 
 async def test_a_fork_server_that_hangs_is_ended(jail):
     await assert_well(jail)
-    (zygote,) = processes_with(ZYGOTE)
+    (zygote,) = await at_rest()
     os.kill(zygote, signal.SIGSTOP)
     started = time.monotonic()
     result = await run(jail, "def run(args):\n    return 1", wall_s=0.5)
@@ -98,13 +98,14 @@ async def test_a_fork_server_that_hangs_is_ended(jail):
 async def test_it_is_recycled_and_leaks_nothing(name):
     async with closing(open_backend(name, recycle_after=5)) as jail:
         await assert_well(jail)
-        before, first = open_descriptors(), processes_with(ZYGOTE)
+        first, before, stock = await at_rest(), open_descriptors(), len(folders())
         for _ in range(5):
             await asyncio.gather(*(assert_well(jail) for _ in range(3)))
+        last = await at_rest()
         assert open_descriptors() == before
-        assert len(processes_with(ZYGOTE)) == len(first)
-        assert processes_with(ZYGOTE) != first
-        assert folders() == []
+        assert len(last) == len(first)
+        assert last != first
+        assert len(folders()) == stock
     assert not processes_with(ZYGOTE)
     assert open_descriptors() < before
 
@@ -134,8 +135,18 @@ async def test_a_start_that_is_cancelled_leaves_nothing():
 async def test_no_zombies(jail):
     for code in (SLEEP, "import os\nos._exit(0)", "def run(args):\n    return 1"):
         await run(jail, code, wall_s=0.2)
-    (zygote,) = processes_with(ZYGOTE)
-    assert children_of(zygote) == []
+    (zygote,) = await at_rest()
+    assert len(children_of(zygote)) == 1
+
+
+async def test_a_child_that_dies_in_stock_is_replaced(jail):
+    await assert_well(jail)
+    (zygote,) = await at_rest()
+    (child,) = psutil.Process(zygote).children()
+    child.kill()
+    child.wait()
+    await assert_well(jail)
+    assert await at_rest() == [zygote]
 
 
 async def test_waiting_for_a_place_is_part_of_the_time():
@@ -178,13 +189,13 @@ def test_all_is_gone_when_the_host_is(name, number):
 
 
 async def test_what_a_dead_fork_server_left_is_removed_by_the_next(jail, tmp_path, monkeypatch):
-    await assert_well(jail)
-    (zygote,) = processes_with(ZYGOTE)
     others = set(folders())  # of other processes' jails
+    await assert_well(jail)
+    (zygote,) = await at_rest()
     call = asyncio.create_task(
         run(jail, "def run(args):\n    open('left', 'w').close()\n    while True:\n        pass")
     )
-    await until(lambda: set(folders()) - others)
+    await until(lambda: any((folder / "left").exists() for folder in folders()))
     left = set(folders()) - others
     os.kill(zygote, signal.SIGKILL)
     await call

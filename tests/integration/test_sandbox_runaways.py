@@ -11,7 +11,7 @@ import pytest
 from shared.tools.sandbox.jail.confine import is_supported
 from shared.tools.sandbox.port import Limits, Program, SandboxBackend
 from tests.attacks.model import processes_with
-from tests.integration.sandboxes import BACKENDS, JAILS, ZYGOTE, assert_well, open_backend, run
+from tests.integration.sandboxes import BACKENDS, JAILS, ZYGOTE, assert_well, at_rest, open_backend, run
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="the jail needs Linux on x86-64 or arm64")
 
@@ -75,7 +75,7 @@ async def jail(request: pytest.FixtureRequest) -> AsyncIterator[SandboxBackend]:
 @pytest.mark.parametrize("name", RUNAWAYS)
 async def test_a_runaway_is_dead_in_time(sandbox: SandboxBackend, name: str) -> None:
     await assert_well(sandbox)
-    before = processes_with(ZYGOTE)
+    before = await at_rest()
     args = "x" * 5_000_000 if "arguments" in name else None
     for _ in range(3):  # another process may have had the processor
         started = time.monotonic()
@@ -87,7 +87,7 @@ async def test_a_runaway_is_dead_in_time(sandbox: SandboxBackend, name: str) -> 
         pytest.fail(f"dead {took_ms - WALL_S * 1000:.0f} ms after its deadline, three times")
     if name not in ENDS_BY_ITSELF.get(sandbox.name, ()):
         assert (result.status, result.killed_by) == ("killed", "wall")
-    assert processes_with(ZYGOTE) == before
+    assert await at_rest() == before
     await assert_well(sandbox)
 
 
@@ -256,9 +256,9 @@ async def test_the_processor_is_limited_apart_from_the_wall(jail: SandboxBackend
 
 async def test_a_cancelled_call_is_dead(jail: SandboxBackend) -> None:
     await assert_well(jail)
-    before = processes_with(ZYGOTE)
+    before = await at_rest()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await jail.run(Program(code=RUNAWAYS["infinite loop"]), None, Limits(wall_s=60.0))
-    assert processes_with(ZYGOTE) == before
+    assert await at_rest() == before
     await assert_well(jail)

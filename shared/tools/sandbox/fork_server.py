@@ -29,6 +29,15 @@ class Ended:
     by: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that was handed over. ``started`` brings the child's channel and output, unless it ends before."""
+
+    id: str
+    started: "asyncio.Future[tuple[socket.socket, socket.socket]]"
+    ended: "asyncio.Future[Ended]"
+
+
 class ForkServer:
     """A process that forks children for us. It gets no environment, no descriptors of ours and no secrets."""
 
@@ -37,7 +46,7 @@ class ForkServer:
         self.calls_started = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._running: dict[str, asyncio.Future[Ended]] = {}
+        self._running: dict[str, Call] = {}
 
     @property
     def is_alive(self) -> bool:
@@ -85,25 +94,20 @@ class ForkServer:
                 raise
         asyncio.get_running_loop().add_reader(ours, self._receive)
 
-    def run(
-        self, limits: dict[str, Any], channel: socket.socket, output: socket.socket
-    ) -> "tuple[str, asyncio.Future[Ended]]":
-        """Fork a child that speaks over ``channel`` and prints to ``output``: its id, and how it will have ended.
-
-        Raises SandboxUnavailable when the fork server is gone.
-        """
-        call_id = new_id("call")
-        message = json.dumps({"run": call_id, "limits": limits}).encode()
-        self._send(message, [channel.fileno(), output.fileno()])
+    def run(self, limits: dict[str, Any]) -> Call:
+        """Have a child for one call. Raises SandboxUnavailable when the fork server is gone."""
+        loop = asyncio.get_running_loop()
+        call = Call(new_id("call"), loop.create_future(), loop.create_future())
+        self._send({"run": call.id, "limits": limits})
         self.calls_started += 1
-        ended = self._running[call_id] = asyncio.get_running_loop().create_future()
-        return call_id, ended
+        self._running[call.id] = call
+        return call
 
     def kill(self, call_id: str) -> None:
         """End a call now; harmless when it has ended."""
         if self.is_alive and call_id in self._running:
             with suppress(SandboxUnavailable):
-                self._send(json.dumps({"kill": call_id}).encode(), [])
+                self._send({"kill": call_id})
 
     def abandon(self) -> None:
         """End it at once; its children die with it. ``close`` still has to wait for it."""
@@ -118,11 +122,11 @@ class ForkServer:
         if process is not None:
             await asyncio.to_thread(_wait_or_kill, process)
 
-    def _send(self, message: bytes, descriptors: list[int]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         if self._control is None:
             raise SandboxUnavailable("the fork server is gone")
         try:
-            socket.send_fds(self._control, [message], descriptors)
+            self._control.send(json.dumps(message).encode())
         except OSError as error:
             self._disconnect()
             raise SandboxUnavailable("the fork server is gone") from error
@@ -131,18 +135,28 @@ class ForkServer:
         if self._control is None:
             return
         try:
-            data = self._control.recv(_MAX_MESSAGE)
+            data, descriptors, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, 2)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, descriptors = b"", []
         if not data:
             self._disconnect()
             return
         message = json.loads(data)
-        future = self._running.pop(message.pop("ended"), None)
-        if future is not None and not future.done():
-            future.set_result(Ended(**message))
+        if "started" in message:
+            self._hand_over(message["started"], [socket.socket(fileno=one) for one in descriptors])
+        elif call := self._running.pop(message.pop("ended"), None):
+            _settle(call, Ended(**message))
+
+    def _hand_over(self, call_id: str, ends: list[socket.socket]) -> None:
+        call = self._running.get(call_id)
+        if call is not None and not call.started.done():
+            channel, output = ends
+            call.started.set_result((channel, output))
+            return
+        for one in ends:
+            one.close()
 
     def _disconnect(self) -> None:
         """Let go of it. It ends when it hears that; its children die with it."""
@@ -150,10 +164,14 @@ class ForkServer:
         if control is not None:
             asyncio.get_running_loop().remove_reader(control)
             control.close()
-        for future in self._running.values():
-            if not future.done():
-                future.set_result(Ended(signal.SIGKILL, None, 0, None))
+        for call in self._running.values():
+            _settle(call, Ended(signal.SIGKILL, None, 0, None))
         self._running.clear()
+
+
+def _settle(call: Call, how: Ended) -> None:
+    if not call.ended.done():
+        call.ended.set_result(how)
 
 
 async def _await_ready(control: socket.socket) -> int:

@@ -3,17 +3,15 @@
 import asyncio
 import os
 import re
-import socket
 import sys
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from signal import Signals
 from typing import Any
 
 from shared.settings import ROOT
 from shared.tools.sandbox.conversation import Answer, Conversation
-from shared.tools.sandbox.fork_server import Ended, ForkServer
+from shared.tools.sandbox.fork_server import Call, Ended, ForkServer
 from shared.tools.sandbox.jail.preloaded import PRELOADED
 from shared.tools.sandbox.port import MB, HostCall, KilledBy, Limits, Program, SandboxResult, SandboxUnavailable
 
@@ -21,6 +19,7 @@ _STARTER = (
     "import sys; sys.path.append(sys.argv[1]); from shared.tools.sandbox.jail.zygote import main; main(sys.argv[2])"
 )
 _GRACE_S = 2.0
+_EXIT_S = 0.02
 _KILLERS: tuple[KilledBy, ...] = ("wall", "cpu", "disk", "files", "threads")
 _WORKDIR = re.compile(r"/[^\s'\":]*/daarion-jail\.\w+/\w+")
 
@@ -123,38 +122,37 @@ class Jail:
 async def _run_in(
     server: ForkServer, request: dict[str, Any], limits: Limits, host_call: HostCall | None
 ) -> SandboxResult:
-    channel, channel_end = socket.socketpair()
-    output, output_end = socket.socketpair()
-    with closing(channel), closing(output):
-        with channel_end, output_end:
-            call_id, ended = server.run(_call_limits(limits), channel_end, output_end)
-        try:
-            return await _attend(server, call_id, ended, (channel, output), request, limits, host_call)
-        finally:
-            server.kill(call_id)
-            await _gone(server, ended, _GRACE_S)
+    call = server.run(_call_limits(limits))
+    try:
+        first: set[asyncio.Future[Any]] = {call.started, call.ended}
+        await asyncio.wait(first, timeout=limits.wall_s + _GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+        if not call.started.done():
+            return _result(None, await _gone(server, call, 0.0), "", False, limits)
+        return await _attend(server, call, request, limits, host_call)
+    finally:
+        server.kill(call.id)
+        await _gone(server, call, _GRACE_S)
+        if call.started.done():
+            for one in call.started.result():
+                one.close()
 
 
 async def _attend(
-    server: ForkServer,
-    call_id: str,
-    ended: "asyncio.Future[Ended]",
-    ours: tuple[socket.socket, socket.socket],
-    request: dict[str, Any],
-    limits: Limits,
-    host_call: HostCall | None,
+    server: ForkServer, call: Call, request: dict[str, Any], limits: Limits, host_call: HostCall | None
 ) -> SandboxResult:
     """Serve a running child until it answers or ends."""
-    reader, writer = await asyncio.open_unix_connection(sock=ours[0])
-    printed, printed_writer = await asyncio.open_unix_connection(sock=ours[1])
+    channel, output = call.started.result()
+    reader, writer = await asyncio.open_unix_connection(sock=channel)
+    printed, printed_writer = await asyncio.open_unix_connection(sock=output)
     conversation = Conversation(reader, writer, limits.result_bytes, host_call)
     talk = asyncio.create_task(conversation.hold(request))
-    listen = asyncio.create_task(_collect(printed, limits.output_bytes, lambda: server.kill(call_id)))
+    listen = asyncio.create_task(_collect(printed, limits.output_bytes, lambda: server.kill(call.id)))
     try:
-        ends: set[asyncio.Future[Any]] = {talk, ended}
+        ends: set[asyncio.Future[Any]] = {talk, call.ended}
         await asyncio.wait(ends, timeout=limits.wall_s + _GRACE_S, return_when=asyncio.FIRST_COMPLETED)
-        server.kill(call_id)
-        report = await _gone(server, ended, _GRACE_S)
+        await asyncio.wait({call.ended}, timeout=_EXIT_S if talk.done() else 0.0)  # it ends by itself, as a rule
+        server.kill(call.id)
+        report = await _gone(server, call, _GRACE_S)
         answer = None if conversation.is_serving else await talk
         stdout, is_over = await listen
         return _result(answer, report, stdout, is_over, limits)
@@ -165,12 +163,12 @@ async def _attend(
             stream.close()
 
 
-async def _gone(server: ForkServer, ended: "asyncio.Future[Ended]", within_s: float) -> Ended:
+async def _gone(server: ForkServer, call: Call, within_s: float) -> Ended:
     """How the child ended. A fork server that does not say so in time is ended itself, and its children with it."""
-    await asyncio.wait({ended}, timeout=within_s)
-    if not ended.done():
+    await asyncio.wait({call.ended}, timeout=within_s)
+    if not call.ended.done():
         server.abandon()
-    return await ended
+    return await call.ended
 
 
 async def _collect(reader: asyncio.StreamReader, limit: int, on_over: Any) -> tuple[str, bool]:

@@ -23,7 +23,7 @@ _MAX_PROCESSES = 256
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What one call may use. ``wall_s`` counts from the fork."""
+    """What one call may use. ``wall_s`` counts from when the fork server takes it."""
 
     wall_s: float
     cpu_s: float
@@ -67,11 +67,13 @@ def prepare(root: str, readable: list[str], *, with_landlock: bool) -> Confineme
     return Confinement(os.geteuid() == 0, abi, base, folders, _own_memory(), program)
 
 
-def confine(parent: int, folder: str, shared: Confinement, limits: CallLimits) -> None:
-    """Give up everything but the folder, the standard library and descriptors 0 to 3. Raises OSError."""
+def confine(parent: int, folder: str, shared: Confinement) -> None:
+    """Give up everything but the folder, the standard library and descriptors 0 to 3. Raises OSError.
+
+    ``seal`` must follow before anything of a tool is read.
+    """
     ruleset = _own_ruleset(folder, shared)
     os.chdir(folder)
-    _set_limits(shared, limits)
     if shared.is_root:
         _become_nobody()
     die_with_parent(signal.SIGKILL)
@@ -83,6 +85,11 @@ def confine(parent: int, folder: str, shared: Confinement, limits: CallLimits) -
         landlock.restrict(shared.base_ruleset)
         landlock.restrict(ruleset)
     os.closerange(CHANNEL + 1, 1 << 16)
+
+
+def seal(shared: Confinement, limits: CallLimits) -> None:
+    """Bound what may be used, then give up the system calls: the last thing done before the tool. Raises OSError."""
+    _set_limits(shared, limits)
     seccomp.install(shared.filter.replace(_SOME_PID.to_bytes(4, sys.byteorder), os.getpid().to_bytes(4, sys.byteorder)))
 
 

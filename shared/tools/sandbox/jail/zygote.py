@@ -1,8 +1,10 @@
-"""The fork server: forks a confined child per call, ends it at its deadline, and cleans up after it.
+"""The fork server: hands a confined child to each call, ends it at its deadline, and cleans up after it.
 
-It speaks with its host over one socket, a JSON message a packet:
-    host → {"run": id, "limits": {…}} with two descriptors (channel, output) · {"kill": id}
-    us   → {"ready": landlock_abi} or {"failed": why} · {"ended": id, "signal", "exit", "cpu_ms", "by"}
+A child is kept in stock, so that a call need not wait until one is forked and confined. Server and host speak over one
+socket, a JSON message a packet:
+    host → {"run": id, "limits": {…}} · {"kill": id}
+    us   → {"ready": landlock_abi} or {"failed": why} · {"started": id} with two descriptors (channel, output)
+           · {"ended": id, "signal", "exit", "cpu_ms", "by"}
 It never sees code, arguments or results: those go between host and child. When the host is gone, so are we.
 """
 
@@ -22,13 +24,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.tools.sandbox.jail import workdir
-from shared.tools.sandbox.jail.confine import CHANNEL, CallLimits, Confinement, confine, prepare
-from shared.tools.sandbox.jail.frames import write_frame
-from shared.tools.sandbox.jail.program import serve
+from shared.tools.sandbox.jail.children import Child, fork_child, send_signal
+from shared.tools.sandbox.jail.confine import CHANNEL, CallLimits, Confinement, prepare
+from shared.tools.sandbox.jail.watch import overuse
 
 _WATCH_EVERY_S = 0.02
 _MAX_MESSAGE = 65_536
-_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Zygote:
         self._root = root
         self._shared = shared
         self._calls: dict[str, _Call] = {}
+        self._stock: Child | None = None
         self._watch_at = 0.0
         self._pid = os.getpid()
         self._wake, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -60,6 +62,7 @@ class Zygote:
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
+        self._fill_stock()
         while True:
             ready = {descriptor for descriptor, _ in poller.poll(self._timeout_ms())}
             if self._wake in ready:
@@ -74,27 +77,32 @@ class Zygote:
         return int(_WATCH_EVERY_S * 1000) if self._calls else None
 
     def _take_message(self) -> bool:
-        data, descriptors, _, _ = socket.recv_fds(self._control, _MAX_MESSAGE, 2)
+        data = self._control.recv(_MAX_MESSAGE)
         if not data:
             return False
         message = json.loads(data)
         if "kill" in message:
             self._kill(message["kill"], "host")
         else:
-            self._fork(message["run"], CallLimits(**message["limits"]), *descriptors)
+            self._start(message["run"], CallLimits(**message["limits"]))
         return True
 
-    def _fork(self, call_id: str, limits: CallLimits, channel: int, output: int) -> None:
-        folder = workdir.make_folder(self._root, self._shared.user)
-        deadline = time.monotonic() + limits.wall_s
-        pid = os.fork()
-        if pid == 0:
-            _child(self._pid, folder, self._shared, limits, channel, output)
-        os.close(channel)
-        os.close(output)
+    def _start(self, call_id: str, limits: CallLimits) -> None:
+        child, self._stock = self._stock or self._fork(), None
         if not self._calls:
             self._watch_at = time.monotonic() + _WATCH_EVERY_S
-        self._calls[call_id] = _Call(call_id, pid, folder, deadline, limits)
+        self._calls[call_id] = _Call(call_id, child.pid, child.folder, time.monotonic() + limits.wall_s, limits)
+        child.start(limits)
+        self._send({"started": call_id}, child.channel.fileno(), child.output.fileno())
+        child.close()
+
+    def _fork(self) -> Child:
+        return fork_child(self._pid, self._root, self._shared)
+
+    def _fill_stock(self) -> None:
+        """Between calls: making a child takes as long as a short call does."""
+        with suppress(OSError):  # whoever needs a child will be told
+            self._stock = self._stock or self._fork()
 
     def _reap(self) -> None:
         for call in list(self._calls.values()):
@@ -103,6 +111,15 @@ class Zygote:
                 del self._calls[call.id]
                 workdir.remove_folder(call.folder)
                 self._send(_report(call, status, usage.ru_utime + usage.ru_stime))
+        if self._stock and os.waitpid(self._stock.pid, os.WNOHANG)[0]:
+            self._discard(self._stock)
+        elif not self._calls:
+            self._fill_stock()
+
+    def _discard(self, child: Child) -> None:
+        child.close()
+        workdir.remove_folder(child.folder)
+        self._stock = None
 
     def _watch(self) -> None:
         now = time.monotonic()
@@ -110,27 +127,32 @@ class Zygote:
             return
         self._watch_at = now + _WATCH_EVERY_S
         for call in self._calls.values():
-            reason = "wall" if now >= call.deadline else _overuse(call)
+            reason = "wall" if now >= call.deadline else overuse(call.pid, call.folder, call.limits)
             if reason:
                 self._kill(call.id, reason)
+        if self._calls:
+            self._fill_stock()
 
     def _kill(self, call_id: str, reason: str) -> None:
         call = self._calls.get(call_id)
         if call is not None:
             call.ended_by = call.ended_by or reason
-            _signal(call.pid, signal.SIGKILL)
+            send_signal(call.pid, signal.SIGKILL)
 
     def _end_all(self) -> None:
-        for call in self._calls.values():
-            _signal(call.pid, signal.SIGKILL)
-        for call in self._calls.values():
-            os.waitpid(call.pid, 0)
-            workdir.remove_folder(call.folder)
+        left = {call.pid: call.folder for call in self._calls.values()}
+        if self._stock:
+            left[self._stock.pid] = self._stock.folder
+        for pid in left:
+            send_signal(pid, signal.SIGKILL)
+        for pid, folder in left.items():
+            os.waitpid(pid, 0)
+            workdir.remove_folder(folder)
         workdir.remove_folder(self._root)
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any], *descriptors: int) -> None:
         with suppress(BrokenPipeError):  # the host is gone; the next read says so
-            self._control.send(json.dumps(message).encode())
+            socket.send_fds(self._control, [json.dumps(message).encode()], list(descriptors))
 
 
 def _report(call: _Call, status: int, cpu_s: float) -> dict[str, Any]:
@@ -142,77 +164,6 @@ def _report(call: _Call, status: int, cpu_s: float) -> dict[str, Any]:
         "cpu_ms": round(cpu_s * 1000),
         "by": call.ended_by,
     }
-
-
-def _overuse(call: _Call) -> str | None:
-    threads, cpu_s = _use_of(call.pid)
-    if threads > call.limits.threads:
-        return "threads"
-    if cpu_s > call.limits.cpu_s:
-        return "cpu"
-    try:
-        over = workdir.overuse(call.folder, call.limits.workdir_bytes, call.limits.files)
-    except workdir.Vanished:
-        over = _overuse_while_stopped(call)
-    if over is None and workdir.hidden_bytes(call.pid) > call.limits.workdir_bytes:
-        return "disk"
-    return over
-
-
-def _overuse_while_stopped(call: _Call) -> str | None:
-    """Count again with the tool held still, so that it cannot move its files out of sight."""
-    _signal(call.pid, signal.SIGSTOP)
-    try:
-        return workdir.overuse(call.folder, call.limits.workdir_bytes, call.limits.files)
-    except workdir.Vanished:
-        return None  # not yet still; the next look comes soon
-    finally:
-        _signal(call.pid, signal.SIGCONT)
-
-
-def _use_of(pid: int) -> tuple[int, float]:
-    """Its threads and its seconds of processor time. proc(5): fields 20, 14 and 15 of stat, counted after its name."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return 0, 0.0
-    return int(fields[17]), (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
-
-
-def _signal(pid: int, number: int) -> None:
-    """Not yet reaped, so the number cannot belong to another process."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, number)  # missing until the child has made its own group
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def _child(parent: int, folder: str, shared: Confinement, limits: CallLimits, channel: int, output: int) -> None:
-    """Never returns."""
-    try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        os.setsid()
-        _place_descriptors(channel, output)
-        try:
-            confine(parent, folder, shared, limits)
-        except OSError as error:
-            write_frame(CHANNEL, {"broken": str(error)})
-            os._exit(1)
-        serve(CHANNEL, folder)
-        os._exit(0)
-    except BaseException:
-        os._exit(1)
-
-
-def _place_descriptors(channel: int, output: int) -> None:
-    """The two that came are above 3, which ``main`` took."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0, inheritable=False)
-    os.dup2(output, 1, inheritable=False)
-    os.dup2(output, 2, inheritable=False)
-    os.dup2(channel, CHANNEL, inheritable=False)
 
 
 def main(arguments: str) -> None:
