@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shared.tools.sandbox.probe import ProbedSandbox
     from shared.tools.search.indexer import ToolIndexer
     from shared.tools.search.searcher import ToolSearch
+    from shared.tools.secrets.resealing import Resealing
     from shared.tools.toolbox import Toolbox
     from shared.tools.workspace.devtools import DevTools
 
@@ -100,6 +101,14 @@ class ToolServices(CoreServices):
         from shared.tools.builtin.webhooks import Webhooks
 
         return Webhooks(self.database, self.outbox, WebPoster(lambda: self.outside.client), self.outside.sealer)
+
+    @cached_property
+    def resealing(self) -> "Resealing":
+        """What seals all secrets anew. Raises Unavailable without a key to seal them by."""
+        from shared.tools.builtin.webhooks import WEBHOOK_SECRETS
+        from shared.tools.secrets.resealing import TOOL_SECRETS, Resealing
+
+        return Resealing(self.database, self.outside.sealer, (TOOL_SECRETS, WEBHOOK_SECRETS))
 
     @cached_property
     def sandbox(self) -> "ProbedSandbox":
