@@ -24,10 +24,13 @@ from typing import Any
 from shared.tools.sandbox.jail import workdir
 from shared.tools.sandbox.jail.confine import CHANNEL, CallLimits, Confinement, confine, prepare
 from shared.tools.sandbox.jail.frames import write_frame
+from shared.tools.sandbox.jail.kernel import share_one_heap
 from shared.tools.sandbox.jail.program import serve
 
 _WATCH_EVERY_S = 0.02
 _MAX_MESSAGE = 65_536
+_STACK_BYTES = 2 << 20
+"""Of a thread; all that a tool may have take a quarter of its memory so. The system's 8 MB would take all of it."""
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -222,6 +225,8 @@ def main(arguments: str) -> None:
     control = _free_channel(config["control"])
     try:
         _preload(config["preload"], config["modules"], config["path"])
+        share_one_heap()
+        threading.stack_size(_STACK_BYTES)
         root, _ = workdir.make_root()
         shared = prepare(root, config["readable"], with_landlock=config["landlock"])
     except Exception as error:
