@@ -116,7 +116,7 @@ class Webhooks:
     async def deliver(self, microdao_id: str, delivery_id: str, job_id: str | None) -> None:
         """Make one attempt, unless another is under way. ``job_id``'s outbox row goes when the delivery has ended.
 
-        Raises NotFound for a delivery that the microDAO does not have.
+        Raises NotFound for a delivery that the microDAO does not have, nor had when the job was made.
         """
         async with self._database.tenant(microdao_id) as connection:
             leased = await store_webhooks.lease_delivery(connection, delivery_id, _LEASE_S)
@@ -174,12 +174,11 @@ def _body(microdao_id: str, leased: Row) -> bytes:
 
 
 async def _leave(connection: Connection, delivery_id: str, job_id: str | None) -> None:
-    """Another attempt is under way, or the delivery has ended and its job with it."""
+    """Another attempt is under way, or the delivery has ended, or was removed since, and its job with it."""
     state = await store_webhooks.delivery_state(connection, delivery_id)
-    if state is None:
+    is_ours = state != "waiting" and job_id is not None and await claim(connection, job_id)
+    if state is None and not is_ours:
         raise _no_delivery(delivery_id)
-    if state != "waiting" and job_id is not None:
-        await claim(connection, job_id)
 
 
 async def _end(
