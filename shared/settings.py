@@ -68,6 +68,8 @@ class Settings:
     tool_ports: str = "80,443,8080,8443"
     workspaces: Path = Path()
     sandbox_modules: str = ""
+    notification_read_days: int = 30
+    notification_days: int = 90
     platform_url: str = ""
     platform_token: str = ""
     engine_health_url: str = ""
@@ -128,6 +130,8 @@ VARIABLES: dict[str, str] = {
     "tool_ports": "DAARION_TOOL_PORTS",
     "workspaces": "DAARION_WORKSPACES",
     "sandbox_modules": "DAARION_SANDBOX_MODULES",
+    "notification_read_days": "DAARION_NOTIFICATION_READ_DAYS",
+    "notification_days": "DAARION_NOTIFICATION_DAYS",
     "platform_url": "DAARION_PLATFORM_URL",
     "platform_token": "DAARION_PLATFORM_TOKEN",
     "engine_health_url": "DAARION_ENGINE_HEALTH_URL",
@@ -194,6 +198,8 @@ def _check_ranges(settings: Settings) -> None:
         "llm_reservation_ttl_s",
         "llm_default_completion_tokens",
         "usd_per_1t",
+        "notification_read_days",
+        "notification_days",
     ):
         if cast(float, getattr(settings, name)) <= 0:
             raise SettingError(f"{VARIABLES[name]} must be above 0")

@@ -98,9 +98,10 @@ async def delete_secret(
 
 @router.post("/reseal", summary="Seal every secret with the newest key")
 async def reseal_secrets(body: ResealBody, services: ServicesDep, principal: PrincipalDep) -> Resealed:
-    """For operators, after a new ``DAARION_SECRET_KEY``: the previous ones are needed no more afterwards."""
+    """For operators, after a new ``DAARION_SECRET_KEY``: tools' secrets and those of webhooks. The previous keys are
+    needed no more afterwards."""
     await permit(services, principal, "platform.write")
-    resealed, lost = await services.outside.secrets.reseal()
+    resealed, lost = await services.resealing.run()
     return Resealed(resealed=resealed, lost=lost)
 
 

@@ -50,7 +50,7 @@ async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
     """``{"task": "sweep"}``: send again what nobody acted on for a minute, or with ``lost_queue`` everything.
 
     Executions whose runner died are settled, follow-ups that are due fire, sessions whose process died in a turn are
-    failed.
+    failed, old notifications are removed.
     ``{"task": "refresh_imports"}``: look at the sources of imported tools whose time has come.
     """
     if event.get("task") == "refresh_imports":
@@ -62,6 +62,7 @@ async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
     requeued += await services.toolbox.sweep()
     await services.followups.fire_due()
     await services.agents.sweep()
+    await services.pruning.sweep()
     return {"requeued": requeued}
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from shared.agents.runtime import AgentRuntime
     from shared.tools.builtin.followups import Followups
     from shared.tools.builtin.notifications import Notifications
+    from shared.tools.builtin.pruning import Pruning
     from shared.tools.builtin.webhooks import Webhooks
     from shared.tools.catalogue.catalogue import Catalogue
     from shared.tools.catalogue.configs import ConfigChecks
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from shared.tools.sandbox.probe import ProbedSandbox
     from shared.tools.search.indexer import ToolIndexer
     from shared.tools.search.searcher import ToolSearch
+    from shared.tools.secrets.resealing import Resealing
     from shared.tools.toolbox import Toolbox
     from shared.tools.workspace.devtools import DevTools
 
@@ -100,6 +102,22 @@ class ToolServices(CoreServices):
         from shared.tools.builtin.webhooks import Webhooks
 
         return Webhooks(self.database, self.outbox, WebPoster(lambda: self.outside.client), self.outside.sealer)
+
+    @cached_property
+    def pruning(self) -> "Pruning":
+        """What removes old notifications, and what hangs on them."""
+        from shared.tools.builtin.pruning import Pruning
+
+        settings = self.settings
+        return Pruning(self.database, read_days=settings.notification_read_days, days=settings.notification_days)
+
+    @cached_property
+    def resealing(self) -> "Resealing":
+        """What seals all secrets anew. Raises Unavailable without a key to seal them by."""
+        from shared.tools.builtin.webhooks import WEBHOOK_SECRETS
+        from shared.tools.secrets.resealing import TOOL_SECRETS, Resealing
+
+        return Resealing(self.database, self.outside.sealer, (TOOL_SECRETS, WEBHOOK_SECRETS))
 
     @cached_property
     def sandbox(self) -> "ProbedSandbox":

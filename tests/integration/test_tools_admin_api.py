@@ -186,6 +186,8 @@ async def test_delete_frees_the_name_and_keeps_the_audit(admin: httpx.AsyncClien
         ({"executor": "python", "config": {"code": "def walk(): pass"}}, "config"),
         ({"executor": "python", "config": {"plugin": "nobody.brings"}}, "config"),
         ({"executor": "builtin", "config": {"function": "os.system"}}, "config"),
+        ({"executor": "builtin", "config": {"function": ["math"]}}, "config"),
+        ({"executor": "builtin", "config": {"function": "math"}}, "parameters"),
         ({"executor": "mcp", "config": {"url": "https://x"}}, "config"),
         ({"executor": "shell"}, "executor"),
         ({"risk": "E"}, "risk"),

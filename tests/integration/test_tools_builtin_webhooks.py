@@ -22,6 +22,7 @@ from shared.settings import ROOT, Settings
 from shared.tools.builtin import webhooks as webhooks_module
 from shared.tools.builtin.webhooks import MOST_ATTEMPTS
 from shared.tools.model import ToolCallRequest
+from shared.tools.secrets import resealing as resealing_module
 from tests.fakes.webhook_receiver import WebhookReceiver
 from tests.integration.api_server import Api, running_api
 from tests.integration.tool_executor import executed
@@ -346,6 +347,33 @@ async def test_a_secret_that_no_key_opens_is_a_failure_with_its_reason(
     await services.webhooks.put(microdao, receiver.url, secret=SECRET)
     await deliver_once(services, microdao)
     assert receiver.received[0].is_signed_with(SECRET)
+
+
+async def test_its_secret_is_resealed_with_those_of_tools(
+    services: Services,
+    microdao: str,
+    other_microdao: str,
+    receiver: WebhookReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(resealing_module, "_BATCH", 1)  # so that one follows another
+    for tenant in (microdao, other_microdao):
+        await services.webhooks.put(tenant, receiver.url, secret=SECRET)
+        await notify(services, tenant)
+    before = await services.webhooks.get(microdao)
+    old_key, settings = services.settings.secret_key, replace(services.settings, secret_key="new-key")
+    rotating = replace(settings, previous_secret_keys=old_key)
+    async with running_api(rotating) as api, holder_of(api, microdao, "operator") as operator:
+        answer = (await operator.post("/admin/secrets/reseal", json={})).json()
+        assert answer["resealed"] >= 2
+    newest = Services(settings)  # the old key is gone
+    try:
+        for tenant in (microdao, other_microdao):
+            await deliver_once(newest, tenant)
+        assert [got.is_signed_with(SECRET) for got in receiver.received] == [True, True]
+        assert await newest.webhooks.get(microdao) == before
+    finally:
+        await newest.close()
 
 
 async def test_what_waits_for_a_webhook_that_is_removed_is_given_up(

@@ -1,6 +1,7 @@
 """python tools on the one execution path, in the sandbox that this machine has, against real servers."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -144,7 +145,7 @@ def run(args):
     assert (seen.method, seen.target, seen.body) == ("POST", "/now?x={y}", b'{"city": "Kyiv"}')
     assert seen.headers["authorization"] == f"Bearer {SECRET}"
     assert seen.headers["x-own"] == "1"
-    assert seen.headers["idempotency-key"] == f"{outcome.execution_id}-1"
+    assert re.fullmatch(rf"{outcome.execution_id}-[0-9a-f]{{16}}-1", seen.headers["idempotency-key"])
     assert SECRET not in await dump(database)
 
 
@@ -186,6 +187,23 @@ async def test_the_number_of_requests_is_bounded(services, microdao, server):
         return done"""
     outcome = await run(services, microdao, {"code": code, "hosts": ["127.0.0.1"]}, {"url": server.url})
     assert outcome.result == len(server.seen) == 20
+
+
+async def test_requests_of_eight_threads_at_once_are_made_in_turn(services, microdao, server):
+    code = """from concurrent.futures import ThreadPoolExecutor
+def run(args):
+    def ask(n):
+        try:
+            return http_request("POST", args["url"], json=n)["status"]
+        except HostError as error:
+            return str(error)
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(ask, range(24)))"""
+    outcome = await run(services, microdao, {"code": code, "hosts": ["127.0.0.1"]}, {"url": server.url})
+    assert outcome.status == "succeeded", outcome
+    assert (outcome.result.count(200), outcome.result.count("a tool may make 20 requests a run")) == (20, 4)
+    assert (len({seen.body for seen in server.seen}), server.most_at_once) == (20, 1)
+    assert len({seen.headers["idempotency-key"] for seen in server.seen}) == 20
 
 
 @pytest.mark.parametrize("script", [hang_up, say_nothing])

@@ -31,6 +31,8 @@ def test_the_environment_wins_over_the_profile() -> None:
         ("DAARION_PRIVATE_HOSTS", "127.0.0.1:9000,*:80"),
         ("DAARION_PRIVATE_HOSTS", "http://127.0.0.1:9000"),
         ("DAARION_TOOL_PORTS", "80;443"),
+        ("DAARION_NOTIFICATION_READ_DAYS", "0"),
+        ("DAARION_NOTIFICATION_DAYS", "1.5"),
         ("DAARION_PLATFORM_URL", "platform.internal"),
         ("DAARION_PLATFORM_URL", "https://user@platform.internal"),
     ],

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from shared.db.database import Connection, Row, fetch_all, fetch_one
 
+SEALED_AS = "/webhook"
+"""The name that the webhook's secret is sealed under; no tool's secret can have it."""
+
 _WEBHOOK = "url, events, created_at, updated_at"
 _DELIVERY = (
     "webhook_delivery.id, event, notification_id, state, attempts, status, failure, webhook_delivery.created_at,"
@@ -35,6 +38,21 @@ async def find_webhook(connection: Connection) -> Row | None:
 async def delete_webhook(connection: Connection) -> bool:
     """Remove it; False when there was none."""
     return await fetch_one(connection, "DELETE FROM webhook RETURNING microdao_id") is not None
+
+
+async def lock_sealed(connection: Connection, after: tuple[str, str], limit: int) -> list[Row]:
+    """Sealed secrets of every microDAO's webhook, held for this transaction (system role), after that of ``after``."""
+    return await fetch_all(
+        connection,
+        "SELECT microdao_id, %s AS name, secret AS sealed FROM webhook WHERE microdao_id > %s"
+        " ORDER BY microdao_id LIMIT %s FOR UPDATE",
+        (SEALED_AS, after[0], limit),
+    )
+
+
+async def replace_sealed(connection: Connection, microdao_id: str, name: str, sealed: bytes) -> None:
+    """The same secret, sealed anew."""
+    await connection.execute("UPDATE webhook SET secret = %s WHERE microdao_id = %s", (sealed, microdao_id))
 
 
 async def lease_delivery(connection: Connection, delivery_id: str, lease_s: float) -> Row | None:

@@ -22,16 +22,17 @@ from shared.tools.builtin import store_webhooks
 from shared.tools.builtin.notifying import EVENTS, QUEUE
 from shared.tools.builtin.signing import SIGNATURE_HEADER, sign
 from shared.tools.model import ToolFailed
+from shared.tools.secrets.resealing import SealedRows
 from shared.tools.web.addresses import host_fault
 
 ALL_EVENTS = tuple(EVENTS.values())
+WEBHOOK_SECRETS = SealedRows(store_webhooks.lock_sealed, store_webhooks.replace_sealed)
 MOST_ATTEMPTS = 10
 """With the outbox's waits about four hours."""
 
 _TIMEOUT_S = 10.0
 _LEASE_S = 60.0
 _GONE = 410
-_SEALED_AS = "/webhook"  # no tool's secret can have this name
 _URL = re.compile(r"https?://[^\s/?#@]+(?:[/?][^\s#]*)?")
 _MOST_FAILURE_CHARACTERS = 300
 
@@ -83,7 +84,7 @@ class Webhooks:
         async with self._database.tenant(microdao_id) as connection:
             known = await store_webhooks.find_webhook(connection)
             new = secret or (None if known else f"whsec_{secrets.token_urlsafe(32)}")
-            sealed = self._cipher.seal(microdao_id, _SEALED_AS, new) if new else None
+            sealed = self._cipher.seal(microdao_id, store_webhooks.SEALED_AS, new) if new else None
             row = await store_webhooks.put_webhook(connection, microdao_id, url, list(dict.fromkeys(events)), sealed)
         if row is None:
             raise Conflict("the webhook was removed at the same moment; set it again")
@@ -115,7 +116,7 @@ class Webhooks:
     async def deliver(self, microdao_id: str, delivery_id: str, job_id: str | None) -> None:
         """Make one attempt, unless another is under way. ``job_id``'s outbox row goes when the delivery has ended.
 
-        Raises NotFound for a delivery that the microDAO does not have.
+        Raises NotFound for a delivery that the microDAO does not have, nor had when the job was made.
         """
         async with self._database.tenant(microdao_id) as connection:
             leased = await store_webhooks.lease_delivery(connection, delivery_id, _LEASE_S)
@@ -135,7 +136,7 @@ class Webhooks:
     async def _attempt(self, microdao_id: str, webhook: Row, leased: Row) -> tuple[int | None, str | None]:
         body = _body(microdao_id, leased)
         try:
-            secret = self._cipher.open(microdao_id, _SEALED_AS, bytes(webhook["secret"]))
+            secret = self._cipher.open(microdao_id, store_webhooks.SEALED_AS, bytes(webhook["secret"]))
         except Unavailable as error:  # its key is gone: another attempt is worth while once the secret is set again
             return None, error.message[:_MOST_FAILURE_CHARACTERS]
         headers = {
@@ -173,12 +174,11 @@ def _body(microdao_id: str, leased: Row) -> bytes:
 
 
 async def _leave(connection: Connection, delivery_id: str, job_id: str | None) -> None:
-    """Another attempt is under way, or the delivery has ended and its job with it."""
+    """Another attempt is under way, or the delivery has ended, or was removed since, and its job with it."""
     state = await store_webhooks.delivery_state(connection, delivery_id)
-    if state is None:
+    is_ours = state != "waiting" and job_id is not None and await claim(connection, job_id)
+    if state is None and not is_ours:
         raise _no_delivery(delivery_id)
-    if state != "waiting" and job_id is not None:
-        await claim(connection, job_id)
 
 
 async def _end(

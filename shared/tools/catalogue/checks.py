@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from shared.tools.builtin import BUILTINS
+from shared.tools.catalogue.builtin_parameters import check_builtin_parameters
 from shared.tools.catalogue.configs import ConfigCheck, ConfigChecks
 from shared.tools.executors.agent import check_agent_config
 from shared.tools.executors.chain import check_chain_config
@@ -27,8 +28,10 @@ def config_checks(functions: Collection[str] = (), plugins: Collection[str] = ()
 
 def _check_builtin(functions: Collection[str]) -> ConfigCheck:
     def check(config: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-        if config.get("function") not in functions:
+        function = config.get("function")
+        if not isinstance(function, str) or function not in functions:
             raise ValueError(f"function must be one of {', '.join(sorted(functions))}")
+        check_builtin_parameters(function, parameters)
 
     return check
 

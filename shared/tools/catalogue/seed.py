@@ -7,12 +7,8 @@ import yaml
 
 from shared.ids import derived_id
 from shared.settings import CONFIG_DIR
+from shared.tools.builtin.shipped import shipped_tools
 from shared.tools.catalogue.definition import DEFINITION_FIELDS, Definition
-
-
-@cache
-def _entries() -> tuple[dict[str, Any], ...]:
-    return tuple(yaml.safe_load((CONFIG_DIR / "tools.yaml").read_text(encoding="utf-8")))
 
 
 @cache
@@ -22,7 +18,7 @@ def _documents() -> tuple[dict[str, str], ...]:
 
 def first_tools(microdao_id: str) -> list[dict[str, Any]]:
     """Rows for a new microDAO's catalogue: the same ids every time, so that a second seed changes nothing."""
-    return [_tool_row(microdao_id, entry) for entry in _entries()]
+    return [_tool_row(microdao_id, entry) for entry in shipped_tools()]
 
 
 def first_documents(microdao_id: str) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ An outer one reaches outside (another service, a sandbox, a model), so no transa
 
 from collections.abc import Mapping
 
-from shared.tools.executors.builtin import run_builtin
+from shared.tools.executors.builtin import checked, run_builtin
 from shared.tools.model import Tool, ToolFailed
 from shared.tools.ports import InnerExecutor, OuterExecutor
 
@@ -30,15 +30,16 @@ class Executors:
 
     def inner(self, tool: Tool) -> InnerExecutor | None:
         """The executor of a tool that works on our own rows; None for one that reaches outside."""
-        return run_builtin if tool.executor == "builtin" and tool.config["function"] not in self._functions else None
+        return run_builtin if tool.executor == "builtin" and self._function(tool) is None else None
 
     def outer(self, tool: Tool) -> OuterExecutor:
         """The executor of a tool that reaches outside. Raises ToolFailed when this installation has none."""
-        found = (
-            self._functions.get(tool.config["function"])
-            if tool.executor == "builtin"
-            else self._outer.get(tool.executor)
-        )
+        found = self._function(tool) if tool.executor == "builtin" else self._outer.get(tool.executor)
         if found is None:
             raise ToolFailed(f"this installation does not run tools of the kind {tool.executor!r}")
         return found
+
+    def _function(self, tool: Tool) -> OuterExecutor | None:
+        """The built-in function of the tool, if it is one that reaches outside."""
+        function = self._functions.get(str(tool.config.get("function")))
+        return None if function is None else checked(function)

@@ -3,8 +3,10 @@
 The tool never reaches the network and never sees a secret: the host makes the request and adds what authorises it.
 """
 
+import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -29,7 +31,8 @@ _HEADER_VALUE = re.compile(r"[\t -~]{0,4000}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokeredRequest:
-    """A checked request. ``idempotency_key`` is the same in every attempt at the tool's execution."""
+    """A checked request. ``idempotency_key`` is the same in every attempt at the tool's execution, whatever the order
+    in which its threads ask."""
 
     method: str
     url: str
@@ -70,6 +73,7 @@ class HostCalls:
         self._tool = tool
         self._invocation = invocation
         self._calls = 0
+        self._asked: Counter[str] = Counter()
         self._room = MAX_ANSWER_BYTES
 
     async def __call__(self, name: str, asked: dict[str, Any]) -> Any:
@@ -99,15 +103,22 @@ class HostCalls:
             raise HostCallRefused(f"the method must be one of {', '.join(_METHODS)}")
         check_host(url, self._tool.config.get("hosts") or ())
         body = asked.get("json")
-        if len(json.dumps(body)) > MAX_REQUEST_BYTES:
+        text = json.dumps(body, sort_keys=True)
+        if len(text) > MAX_REQUEST_BYTES:
             raise HostCallRefused(f"a request may have {MAX_REQUEST_BYTES:,} bytes")
         return BrokeredRequest(
             method=method.upper(),
             url=str(url),
             headers=_checked_headers(asked.get("headers") or {}),
             json=body,
-            idempotency_key=f"{self._invocation.execution_id}-{self._calls}",
+            idempotency_key=self._key(f"{method.upper()} {url}\n{text}"),
         )
+
+    def _key(self, request: str) -> str:
+        """By what is asked, and how often it was: what a thread asks has another place among the others each time."""
+        digest = hashlib.sha256(request.encode()).hexdigest()[:16]
+        self._asked[digest] += 1
+        return f"{self._invocation.execution_id}-{digest}-{self._asked[digest]}"
 
     def _within_room(self, answer: dict[str, Any]) -> dict[str, Any]:
         self._room -= len(json.dumps(answer))

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.db.database import Connection, Database, Row
-from shared.errors import InvalidRequest, LimitExceeded, NotFound, Unavailable
+from shared.db.database import Database, Row
+from shared.errors import InvalidRequest, LimitExceeded, NotFound
 from shared.observability import Log
 from shared.policy.principal import Principal
 from shared.tools.model import ToolFailed
@@ -18,7 +18,6 @@ MAX_SECRETS = 200
 MIN_VALUE = 8
 MAX_VALUE = 8192
 _HTTPS = 443
-_BATCH = 100
 
 _log = Log("tools")
 
@@ -95,31 +94,6 @@ class Secrets:
             _check_use(name, rows.get(name), place)
         opened = {name: self._sealer.open(microdao_id, name, bytes(rows[name]["sealed"])) for name in wanted}
         return OpenSecrets.of(opened)
-
-    async def reseal(self) -> tuple[int, int]:
-        """Seal every microDAO's secrets with the first key, so that older keys can go.
-
-        How many are sealed so now, and how many no key opens: these stay as they are.
-        """
-        after, done, lost = ("", ""), 0, 0
-        while True:
-            async with self._database.system() as connection:
-                rows = await store.lock_sealed(connection, after, _BATCH)
-                sealed = [await self._reseal(connection, row) for row in rows]
-            if not rows:
-                return done, lost
-            after = (rows[-1]["microdao_id"], rows[-1]["name"])
-            done, lost = done + sum(sealed), lost + len(sealed) - sum(sealed)
-
-    async def _reseal(self, connection: Connection, row: Row) -> bool:
-        microdao_id, name = row["microdao_id"], row["name"]
-        try:
-            sealed = self._sealer.reseal(microdao_id, name, bytes(row["sealed"]))
-        except Unavailable:
-            _log.warning("secret does not open", microdao_id=microdao_id, secret=name)
-            return False
-        await store.replace_sealed(connection, microdao_id, name, sealed)
-        return True
 
 
 def check_value(value: str) -> None:

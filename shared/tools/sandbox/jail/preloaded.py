@@ -12,6 +12,7 @@ PRELOADED = (
     "cmath",
     "codecs",
     "collections",
+    "concurrent.futures.thread",
     "contextlib",
     "copy",
     "csv",

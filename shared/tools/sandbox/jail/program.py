@@ -22,15 +22,16 @@ class HostError(Exception):
 def serve(channel: int, folder: str) -> None:
     """Read the host's request, run it, send the answer. Never raises for what the tool does."""
     tempfile.tempdir = folder
-    request = read_frame(channel)
-    answer = _answer(request, channel)
+    request, turn = read_frame(channel), threading.Lock()
+    answer = _answer(request, channel, turn)
     _flush()
+    turn.acquire()  # a thread may still be asking: its words may not get into ours, and none may follow them
     write_frame(channel, answer)
 
 
-def _answer(request: dict[str, Any], channel: int) -> dict[str, Any]:
+def _answer(request: dict[str, Any], channel: int, turn: threading.Lock) -> dict[str, Any]:
     try:
-        value = _function(request, channel)(request["args"])
+        value = _function(request, channel, turn)(request["args"])
         return _value_frame(value, request["result_bytes"])
     except BaseException as error:
         return {"error": {"type": type(error).__name__, "message": _message(error), "line": _line(error)}}
@@ -44,8 +45,8 @@ def _value_frame(value: object, result_bytes: int) -> dict[str, Any]:
     return {"value": value}
 
 
-def _function(request: dict[str, Any], channel: int) -> Callable[[Any], object]:
-    http_request = _host_function(channel)
+def _function(request: dict[str, Any], channel: int, turn: threading.Lock) -> Callable[[Any], object]:
+    http_request = _host_function(channel, turn)
     if entrypoint := request.get("entrypoint"):
         module, _, name = entrypoint.partition(":")
         function: Callable[[Any], object] = getattr(importlib.import_module(module), name)
@@ -58,8 +59,8 @@ def _function(request: dict[str, Any], channel: int) -> Callable[[Any], object]:
     return run  # type: ignore[no-any-return]
 
 
-def _host_function(channel: int) -> Callable[..., Any]:
-    turn = threading.Lock()
+def _host_function(channel: int, turn: threading.Lock) -> Callable[..., Any]:
+    """``turn`` is held by whoever speaks with the host: threads that ask at once are answered one after another."""
 
     def http_request(
         method: str, url: str, headers: dict[str, str] | None = None, json: object = None

@@ -26,10 +26,13 @@ from typing import Any
 from shared.tools.sandbox.jail import workdir
 from shared.tools.sandbox.jail.children import Child, fork_child, send_signal
 from shared.tools.sandbox.jail.confine import CHANNEL, CallLimits, Confinement, prepare
+from shared.tools.sandbox.jail.kernel import share_one_heap
 from shared.tools.sandbox.jail.watch import overuse
 
 _WATCH_EVERY_S = 0.02
 _MAX_MESSAGE = 65_536
+_STACK_BYTES = 2 << 20
+"""Of a thread; all that a tool may have take a quarter of its memory so. The system's 8 MB would take all of it."""
 
 
 @dataclass(slots=True)
@@ -173,6 +176,8 @@ def main(arguments: str) -> None:
     control = _free_channel(config["control"])
     try:
         _preload(config["preload"], config["modules"], config["path"])
+        share_one_heap()
+        threading.stack_size(_STACK_BYTES)
         root, _ = workdir.make_root()
         shared = prepare(root, config["readable"], with_landlock=config["landlock"])
     except Exception as error:

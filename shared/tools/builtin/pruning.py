@@ -1,0 +1,51 @@
+"""Removes what notifications, webhooks and follow-ups leave behind, once it is old."""
+
+from collections.abc import Awaitable, Callable
+
+from shared.db.database import Connection, Database
+from shared.tools.builtin import store_pruning
+from shared.tools.builtin.notifying import QUEUE
+
+_BATCH = 500
+_MOST_BATCHES = 20
+"""Of each kind; what is left is removed by the next sweep, a minute later."""
+
+
+class Pruning:
+    """Works in every microDAO. ``read_days`` after it was read a notification goes, ``days`` after it was made in any
+    case; so do deliveries after they were taken, and follow-ups after they fired or were cancelled.
+    """
+
+    def __init__(self, database: Database, *, read_days: int, days: int) -> None:
+        self._database = database
+        self._read_days = read_days
+        self._days = days
+
+    async def sweep(self) -> int:
+        """Remove what is old enough, so many batches at most, each its own transaction; how many rows."""
+        return (
+            await self._in_batches(self._prune_notifications)
+            + await self._in_batches(self._prune_delivered)
+            + await self._in_batches(self._prune_followups)
+        )
+
+    async def _in_batches(self, prune: Callable[[Connection], Awaitable[int]]) -> int:
+        total = 0
+        for _ in range(_MOST_BATCHES):
+            async with self._database.system() as connection:
+                removed = await prune(connection)
+            total += removed
+            if removed < _BATCH:
+                break
+        return total
+
+    async def _prune_notifications(self, connection: Connection) -> int:
+        return await store_pruning.prune_notifications(
+            connection, read_days=self._read_days, days=self._days, queue=QUEUE, limit=_BATCH
+        )
+
+    async def _prune_delivered(self, connection: Connection) -> int:
+        return await store_pruning.prune_delivered(connection, read_days=self._read_days, limit=_BATCH)
+
+    async def _prune_followups(self, connection: Connection) -> int:
+        return await store_pruning.prune_followups(connection, days=self._days, limit=_BATCH)
