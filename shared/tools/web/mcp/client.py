@@ -1,13 +1,16 @@
 """Calling and listing the tools of servers, in sessions that are kept."""
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, TypeVar, cast
 
 from mcp import ClientSession, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.dispatcher import CallOptions
 from mcp.shared.inbound import x_mcp_header_map
+from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
+from mcp.shared.transport_context import TransportContext
 from mcp.types import (
     HEADER_MISMATCH,
     CallToolRequest,
@@ -15,6 +18,7 @@ from mcp.types import (
     CallToolResult,
     InputRequiredResult,
     PaginatedRequestParams,
+    RequestId,
     RequestParamsMeta,
     Tool,
 )
@@ -100,7 +104,7 @@ class McpClient:
             async with (
                 talking(self._client, session.server, talk, max_bytes=max_bytes, deadline=deadline) as http,
                 streamable_http_client(url, http_client=http, terminate_on_close=False) as (read, write),
-                ClientSession(read, write) as known,
+                ClientSession(dispatcher=_Numbered(read, write, session.request_ids)) as known,
             ):
                 known.adopt(session.agreed)
                 answers.append(await ask(known, session))
@@ -110,6 +114,26 @@ class McpClient:
             if not answers:  # an answer that is there stays, however the conversation ends
                 raise failure(error, session.server, talk) from None
         return answers[0]
+
+
+class _Numbered(JSONRPCDispatcher[TransportContext]):
+    """Takes the ids of its requests from those of the session, where the SDK's own begins at 1."""
+
+    def __init__(self, read: Any, write: Any, request_ids: Iterator[int]) -> None:
+        super().__init__(read, write)
+        self._request_ids = request_ids
+
+    async def send_raw_request(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        opts: CallOptions | None = None,
+        *,
+        _related_request_id: RequestId | None = None,
+    ) -> dict[str, Any]:
+        """Send a request and wait for its answer. Raises MCPError."""
+        numbered: CallOptions = {**(opts or {}), "request_id": next(self._request_ids)}
+        return await super().send_raw_request(method, params, numbered, _related_request_id=_related_request_id)
 
 
 async def _call(request: CallToolRequest, known: ClientSession, session: Session) -> _Result:

@@ -29,6 +29,8 @@ async def negotiate(client: WebClient, server: RemoteServer) -> Session:
             talking(client, server, talk, max_bytes=MAX_ANSWER_BYTES, deadline=deadline) as http,
             Client(streamable_http_client(server.url, http_client=http, terminate_on_close=False), cache=None) as known,
         ):
+            if known.session.initialize_result is not None:
+                await talk.greeting.delivered()  # leaving before would cut it off
             agreed.append(_essence(known))
     except ToolFailed:
         raise

@@ -1,8 +1,9 @@
 """What was agreed with a server. It is no connection: every request of a session has one of its own."""
 
 import hashlib
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mcp.types import DiscoverResult, InitializeResult
 
 _SALT = os.urandom(32)
+_AFTER_NEGOTIATION = 100
 
 HeaderMap = Mapping[tuple[str, ...], str]
 """Which arguments (by path) a server wants in headers, too (by name)."""
@@ -48,5 +50,8 @@ class Session:
     version: str
     agreed: "DiscoverResult | InitializeResult" = field(repr=False)
     id: str = field(default="", repr=False)
+    request_ids: Iterator[int] = field(default_factory=lambda: itertools.count(_AFTER_NEGOTIATION), repr=False)
+    """No two requests of a session may have the same, whichever conversation they are of."""
+
     header_maps: dict[str, HeaderMap] = field(default_factory=dict)
     """By the names of the tools whose arguments the server was found to want in headers."""

@@ -11,6 +11,7 @@ import httpx2
 import orjson
 from mcp.shared.inbound import mcp_param_headers
 
+from shared.tools.model import ToolFailed
 from shared.tools.web.answers import BUSY
 from shared.tools.web.client import Progress, WebClient
 from shared.tools.web.mcp.refusals import refuses_session
@@ -18,6 +19,20 @@ from shared.tools.web.mcp.session import RemoteServer, Session
 from shared.tools.web.transport import CONNECT_TIMEOUT_S, AnswerRefused
 
 SESSION_HEADER = "mcp-session-id"
+
+
+@dataclass(slots=True)
+class Greeting:
+    """The message that ends a handshake, for which the SDK does not wait."""
+
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    fault: Exception | None = None
+
+    async def delivered(self) -> None:
+        """Wait until the server has it. Raises what kept it from that."""
+        await self.is_over.wait()
+        if self.fault is not None:
+            raise self.fault
 
 
 @dataclass(slots=True)
@@ -31,6 +46,7 @@ class Talk:
     retry_after: str = ""
     new_session_id: str = ""
     is_session_over: bool = False
+    greeting: Greeting = field(default_factory=Greeting)
 
     @property
     def is_refused(self) -> bool:
@@ -76,6 +92,8 @@ class _Watched(httpx2.AsyncBaseTransport):
         message = orjson.loads(await request.aread())
         if message.get("method") == "tools/call":
             self._name_call(request, message["params"])
+        if message.get("method") == "notifications/initialized":
+            return await self._greet(request)
         response = await self._inner.handle_async_request(request)
         # Only how requests are answered tells of the call; what follows it, such as our answer to a server's question,
         # may be refused after the call was done.
@@ -89,6 +107,15 @@ class _Watched(httpx2.AsyncBaseTransport):
         request.extensions = {**request.extensions, "trace": self._talk.progress}
         if self._talk.session and (header_map := self._talk.session.header_maps.get(params["name"])):
             request.headers.update(mcp_param_headers(header_map, params.get("arguments") or {}))
+
+    async def _greet(self, request: httpx2.Request) -> httpx2.Response:
+        try:
+            return await self._inner.handle_async_request(request)
+        except (httpx2.TransportError, ToolFailed) as error:
+            self._talk.greeting.fault = error
+            raise
+        finally:
+            self._talk.greeting.is_over.set()
 
     async def _noted(
         self, response: httpx2.Response, request: httpx2.Request, message: dict[str, Any]
