@@ -23,9 +23,9 @@ ERAS = pytest.mark.parametrize("legacy", [False, True], ids=["2026", "2025"])
 
 
 @asynccontextmanager
-async def client_of(*ports: int, bounds: Bounds | None = None, resolver: Callable | None = None):
+async def client_of(*ports: int, bounds: Bounds | None = None):
     reach = Reach(private=frozenset(Place("127.0.0.1", port) for port in ports))
-    client = McpClient(WebClient(reach, resolver) if resolver else WebClient(reach), bounds)
+    client = McpClient(WebClient(reach), bounds)
     try:
         yield client
     finally:
@@ -272,14 +272,14 @@ async def test_each_request_of_a_session_goes_to_an_address_that_was_checked():
     async def resolver(place: Place) -> list[str]:
         return addresses
 
-    async with McpServer(legacy=True) as server:
-        client = McpClient(WebClient(Reach(private=frozenset({Place("mcp.test", server.port)})), resolver))
-        url = f"http://mcp.test:{server.port}/mcp"
-        with pytest.raises(ToolFailed):  # the SDK's server takes no other name than its own
-            await call(client, url)
-        asked = len(server.asked)
-        client._client.reach = Reach(ports=frozenset({server.port}))
+    async with ScriptedServer() as server:
+        web = WebClient(Reach(private=frozenset({Place("mcp.test", server.port)})), resolver)
+        client, url = McpClient(web), f"http://mcp.test:{server.port}/mcp"
+        server.script = handshake_then(server, lambda writer: succeed(server, writer))
+        await call(client, url)
+        asked = len(server.seen)
+        web.reach = Reach(ports=frozenset({server.port}))  # as for every tenant's server: no private address
         with pytest.raises(ToolFailed, match="not on the public internet"):
             await call(client, url)
-        assert len(server.asked) == asked
         await client.close()
+        assert len(server.seen) == asked

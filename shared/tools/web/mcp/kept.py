@@ -1,6 +1,7 @@
 """Sessions kept from call to call: one for each microDAO, URL and set of credentials."""
 
 import asyncio
+import contextvars
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -154,7 +155,9 @@ class KeptSessions:
 
     def _sweep_later(self) -> None:
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._bounds.sweep_every_s, self._sweep)
+            # In no caller's context: it would outlive the caller, whose secrets it knows to redact them.
+            loop, every_s = asyncio.get_running_loop(), self._bounds.sweep_every_s
+            self._timer = loop.call_later(every_s, self._sweep, context=contextvars.Context())
 
     def _sweep(self) -> None:
         self._timer = None
