@@ -199,14 +199,26 @@ async def test_tenants_and_credentials_share_no_session():
         assert len(used) == 4
 
 
-async def test_sessions_are_ended_when_they_make_room_or_are_old():
-    bounds = Bounds(most=3, most_of_a_microdao=2, age_s=0.5, unused_s=60, sweep_every_s=0.05)
+async def test_sessions_unused_for_longest_make_room_first_of_the_same_tenant():
+    bounds = Bounds(most=3, most_of_a_microdao=2)
     async with McpServer(legacy=True) as old, client_of(old.port, bounds=bounds) as client:
-        for tenant, path in [("m:1", "a"), ("m:1", "b"), ("m:1", "a"), ("m:1", "c"), ("m:2", "a"), ("m:3", "a")]:
-            await call(client, f"{old.url}?{path}", tenant=tenant)
+        for path in ("a", "b", "a", "c", "a"):
+            await call(client, f"{old.url}?{path}")
+        await until(lambda: old.asked.count("DELETE") == 1)
+        assert old.asked.count("initialize") == 3
+        for tenant in ("m:2", "m:3"):
+            await call(client, old.url, tenant=tenant)
         await until(lambda: old.asked.count("DELETE") == 2)
+        await call(client, f"{old.url}?a")
         assert old.asked.count("initialize") == 5
-        await until(lambda: old.asked.count("DELETE") == 5)
+
+
+async def test_old_sessions_are_ended():
+    bounds = Bounds(age_s=0.2, sweep_every_s=0.05)
+    async with McpServer(legacy=True) as old, client_of(old.port, bounds=bounds) as client:
+        for tenant in ("m:1", "m:2"):
+            await call(client, old.url, tenant=tenant)
+        await until(lambda: old.asked.count("DELETE") == 2)
 
 
 async def test_unused_sessions_are_ended_and_used_ones_when_their_last_call_is():
