@@ -19,7 +19,7 @@ endif
 SANDBOX_TESTS := $(wildcard tests/integration/test_sandbox_*.py) tests/integration/test_tools_python.py tests/integration/test_workspace.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check format bench-startup bench-gateway bench-memory bench-memory-scale bench-tool-search bench-sandbox reset lock
+.PHONY: help run test soak check format bench-startup bench-gateway bench-memory bench-memory-scale bench-tool-search bench-sandbox bench-mcp reset lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ bench-tool-search: $(VENV)/.dev ## Measure what tool search finds (Seal-Tools, M
 
 bench-sandbox: $(VENV)/.dev ## Measure sandboxed calls beside a plain interpreter
 	@$(BIN)/python -m bench.sandbox
+
+bench-mcp: $(VENV)/.dev ## Measure calls of MCP tools in kept sessions, and without
+	@$(BIN)/python -m bench.mcp_calls
 
 reset: ## Delete the data folder (DAARION_HOME)
 	@if [ -x $(BIN)/daarion ]; then $(BIN)/daarion reset; else rm -rf "$${DAARION_HOME:-.daarion}"; fi

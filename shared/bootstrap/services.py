@@ -83,6 +83,7 @@ class Services(ToolServices):
         for name in (
             "agents",
             "toolbox",
+            "outside",
             "sandbox",
             "monty",
             "devtools",

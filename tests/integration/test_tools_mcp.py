@@ -178,6 +178,27 @@ async def test_secrets_are_sent_and_redacted(start, database, microdao):
     assert "another-value" not in await dump(database)
 
 
+async def test_a_kept_session_ends_with_its_secret_and_with_the_process(start, database, microdao, other_microdao):
+    async with McpServer(legacy=True) as server:
+        services = start(server.port)
+        places = [f"127.0.0.1:{server.port}"]
+        for tenant in (microdao, other_microdao):
+            await add(database, tenant, server.url, "say", secret_ref="token")
+            owner = Principal("key", tenant, frozenset({"admin"}))
+            await services.outside.secrets.put(owner, "token", SECRET, places)
+        for tenant in (microdao, other_microdao) * 2:
+            assert (await call(services, tenant, "remote.say", text=f"<{SECRET}>")).result == "<[secret token]>"
+        assert (server.asked.count("initialize"), len(server.sessions)) == (2, 2)
+        await services.outside.secrets.put(owner, "token", "another-value", places)
+        before = server.sessions
+        assert (await call(services, other_microdao, "remote.say", text="another-value")).result == "[secret token]"
+        sent = [(one["authorization"], one["mcp-session-id"]) for one in server.headers if "mcp-session-id" in one]
+        assert {name for value, name in sent if value == "Bearer another-value"} == server.sessions - before
+        assert "DELETE" not in server.asked
+        await services.close()
+        assert server.asked.count("DELETE") == 3
+
+
 @pytest.mark.parametrize("legacy", [False, True], ids=["2026", "2025"])
 async def test_listing_a_servers_tools(start, microdao, legacy):
     tools = [Tool(name=f"tool-{number}", input_schema={"type": "object"}) for number in range(7)]

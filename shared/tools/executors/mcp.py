@@ -20,7 +20,7 @@ from shared.tools.secrets.templates import NAME_PATTERN, render, secret_names, t
 from shared.tools.web.errors import AddressRefused, CallerRefused
 
 if TYPE_CHECKING:
-    from shared.tools.web.mcp_client import RemoteServer
+    from shared.tools.web.mcp.session import RemoteServer
 
 LIST_TIMEOUT_S = 20.0
 _SERVER_FIELDS = frozenset({"url", "headers", "secret_ref"})
@@ -75,13 +75,10 @@ class McpExecutor:
 
         Raises ToolFailed when nothing happened, ToolUncertain when it may have.
         """
-        from shared.tools.web.mcp_client import call_remote_tool
-
         config, names = tool.config, _secrets_of(tool.config)
         async with self._outside.opened(invocation.microdao_id, names, config["url"]) as secrets:
             try:
-                value = await call_remote_tool(
-                    self._outside.client,
+                value = await self._outside.mcp.call_tool(
                     _server(invocation.microdao_id, config, secrets.values),
                     config["tool"],
                     args,
@@ -99,15 +96,13 @@ class McpExecutor:
 
         Raises InvalidRequest for an address that tools may not call, UpstreamError for everything else.
         """
-        from shared.tools.web.mcp_client import list_remote_tools
-
         check_mcp_server(server, "server")
         names = _secrets_of(server)
         deadline = asyncio.get_running_loop().time() + LIST_TIMEOUT_S
         try:
             async with self._outside.opened(microdao_id, names, server["url"]) as secrets:
                 remote = _server(microdao_id, server, secrets.values)
-                found = await list_remote_tools(self._outside.client, remote, deadline)
+                found = await self._outside.mcp.list_tools(remote, deadline)
                 return [_remote_tool(secrets.redactor.value(one.model_dump(mode="json"))) for one in found]
         except AddressRefused as refused:
             raise InvalidRequest(refused.message, param="server.url") from None
@@ -118,7 +113,7 @@ class McpExecutor:
 
 
 def _server(microdao_id: str, config: Mapping[str, Any], values: Mapping[str, str]) -> "RemoteServer":
-    from shared.tools.web.mcp_client import RemoteServer
+    from shared.tools.web.mcp.session import RemoteServer
 
     headers = render(_headers(config), values, config.get("secret_ref"))
     for name, value in headers.items():

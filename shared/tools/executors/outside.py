@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shared.tools.secrets.sealing import Sealer
     from shared.tools.secrets.secrets import OpenSecrets, Secrets
     from shared.tools.web.client import WebClient
+    from shared.tools.web.mcp.client import McpClient
 
 _MARGIN_S = 0.05
 """So much before the execution path would cut it off, an executor ends by itself and says how far it came."""
@@ -46,6 +47,13 @@ class Outside:
         from shared.tools.web.client import WebClient
 
         return WebClient(self._reach)
+
+    @cached_property
+    def mcp(self) -> "McpClient":
+        """Speaks with MCP servers, in sessions that it keeps."""
+        from shared.tools.web.mcp.client import McpClient
+
+        return McpClient(self.client)
 
     @cached_property
     def platform(self) -> "Platform | None":
@@ -77,6 +85,11 @@ class Outside:
     @cached_property
     def _reach(self) -> Reach:
         return read_reach(self._settings.tool_ports, self._settings.private_hosts)
+
+    async def close(self) -> None:
+        """End what is kept with services."""
+        if "mcp" in self.__dict__:
+            await self.mcp.close()
 
     @asynccontextmanager
     async def opened(self, microdao_id: str, names: Iterable[str], url: str) -> AsyncIterator["OpenSecrets"]:
