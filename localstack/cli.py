@@ -53,7 +53,7 @@ def migrate() -> None:
 @app.command()
 def chat(
     message: Annotated[str, typer.Argument(help="What to say; without it a conversation starts.")] = "",
-    model: Annotated[str, typer.Option(help="An agent, a session or a logical model.")] = "sofia",
+    model: Annotated[str, typer.Option(help="A blueprint, a session or a logical model.")] = "sofia",
     url: Annotated[str, typer.Option(help="The API, when it is not the stack of this folder.")] = "",
 ) -> None:
     """Talk to an agent; the answer streams."""

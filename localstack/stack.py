@@ -26,6 +26,7 @@ from shared.settings import VARIABLES, Settings
 
 _CHAT_APP = "functions.chat.app:app"
 _READY_TIMEOUT_S = 60.0
+_NO_MODEL = "none; a rule-based stand-in answers. Set OPENAI_API_KEY or start an Ollama for a real one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,8 @@ class Stack:
         finally:
             await services.close()
         engine = "configured" if self._settings.aws_endpoint_url else "built in (moto, in memory)"
-        return Facts(keys, f"{model} ({route.provider}: {route.model})", engine)
+        is_real = route.provider != "offline"
+        return Facts(keys, f"{model} ({route.provider}: {route.model})" if is_real else _NO_MODEL, engine)
 
     def _running(self) -> RunningStack:
         return RunningStack(os.getpid(), self.api_url, self.database_url, self.engine_url)
@@ -218,6 +220,8 @@ class Stack:
 
 def migrate_configured(settings: Settings) -> list[str]:
     """Bring the schema at DATABASE_URL up to date; the migrations applied now. Raises StartError."""
+    if not settings.migration_url:
+        raise StartError("DATABASE_URL is not set; the built-in database is brought up to date by `daarion up`")
     try:
         login = conninfo_to_dict(settings.database_url).get("user")
         has_owner = bool(settings.database_migration_url)

@@ -1,6 +1,7 @@
 """Every failure as a response: OpenAI's shape under ``/v1``, ours elsewhere. Nothing answers in FastAPI's own."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -9,6 +10,8 @@ from starlette.exceptions import HTTPException
 
 from shared.errors import ApiError, ErrorDetail, Internal, InvalidRequest, MethodNotAllowed, NotFound
 from shared.wire.error_body import openai_error, platform_error
+
+_UNION_KIND: Final = re.compile(r"(?:list|dict|literal|function-[a-z]+)\[.*\]|constrained-[a-z]+")
 
 
 def error_response(error: ApiError, path: str, request_id: str) -> Response:
@@ -57,9 +60,9 @@ def from_status(error: HTTPException, request: Request) -> ApiError:
 
 
 def _path(location: tuple[Any, ...]) -> str:
-    """``("body", "messages", 0, "role")`` → ``messages.0.role``."""
+    """``("body", "messages", 0, "role")`` → ``messages.0.role``; pydantic's names of a union's kinds are left out."""
     parts = [str(part) for part in location if part not in ("body", "query", "path")]
-    return ".".join(parts)
+    return ".".join(part for part in parts if not _UNION_KIND.fullmatch(part))
 
 
 def _respond(request: Request, error: ApiError) -> Response:

@@ -132,13 +132,17 @@ async def _models(services: Services, principal: Principal) -> list[ModelView]:
 async def _answer_by_model(
     services: Services, principal: Principal, request: ChatRequest, hints: ClientHints
 ) -> Response:
-    if not services.gateway.knows(request.model):
-        raise _unknown(request.model)
-    await permit(services, principal, "llm.invoke", "Model", request.model)
     metadata = request.metadata or ChatMetadata()
+    if not services.gateway.knows(request.model):
+        raise _unknown(request.model, metadata.agent_id)
+    await permit(services, principal, "llm.invoke", "Model", request.model)
     caller = Caller(microdao_id=principal.microdao_id, key_id=principal.key_id, agent_id=metadata.agent_id)
     return await answer_by_model(services, request, caller, hints)
 
 
-def _unknown(model: str) -> ModelNotFound:
-    return ModelNotFound(f"The model '{model}' does not exist or you do not have access to it.", param="model")
+def _unknown(model: str, agent_id: str | None = None) -> ModelNotFound:
+    """In OpenAI's words; who meant an agent is told how to name it."""
+    hint = ""
+    if agent_id or model.startswith("agent:"):
+        hint = f" To ask {agent_id or 'an agent by its id'}, use the model 'auto' with the id in metadata.agent_id."
+    return ModelNotFound(f"The model '{model}' does not exist or you do not have access to it.{hint}", param="model")

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import Field, SecretStr
+from pydantic import Field, Secret, StringConstraints
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
@@ -21,7 +21,9 @@ TenantQuery = Annotated[str | None, Query(max_length=200)]
 class SecretBody(Body):
     """A value, and the hosts (``api.example.com`` for https, or ``host:port``) that it may be sent to."""
 
-    value: SecretStr = Field(min_length=8, max_length=8192)
+    value: Secret[Annotated[str, StringConstraints(min_length=8, max_length=8192)]] = Field(
+        json_schema_extra={"format": "password", "writeOnly": True}
+    )
     hosts: list[Host] = Field(min_length=1, max_length=20)
     microdao_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 

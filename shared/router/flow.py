@@ -92,7 +92,7 @@ class FlowRequest(_Body):
     mode: Mode | None = None
     constraints: Constraints = Constraints()
     context: FlowContext = FlowContext()
-    steps: Literal["auto"] | Annotated[list[StepRequest], Field(max_length=MAX_STEPS)] = "auto"
+    steps: Annotated[list[StepRequest], Field(max_length=MAX_STEPS)] | Literal["auto"] = "auto"
     tools: Annotated[list[Name], FailFast(), Field(max_length=1000)] = []
     idempotency_key: Name | None = None
 

@@ -152,7 +152,7 @@ def _detail(position: int, fault: _Fault) -> ErrorDetail:
 
 def _type_faults(asked: StepRequest) -> Iterator[_Fault]:
     if asked.kind not in STEP_TYPES:
-        yield "type", f"unknown step type {asked.kind!r}; types are {', '.join(STEP_TYPES)}"
+        yield "type", f"unknown step type {asked.kind!r}; types are {', '.join(BUILT_STEP_TYPES)}"
     elif asked.kind not in BUILT_STEP_TYPES:
         yield "type", f"steps of type {asked.kind!r} are not built yet; use {' or '.join(BUILT_STEP_TYPES)}"
 

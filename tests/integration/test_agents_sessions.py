@@ -70,6 +70,18 @@ async def test_a_logical_model_goes_before_a_blueprint_of_its_name(http, api, mi
     assert listed.count("gpt-4.1") == 1
 
 
+@pytest.mark.parametrize(
+    ("model", "metadata"),
+    [("agent:sofia", {}), ("agent:sofia", {"agent_id": "agent:sofia"}), ("writer_agent", {"agent_id": "agent:sofia"})],
+)
+async def test_who_names_an_agent_as_a_model_is_told_how_to_ask_it(http, model, metadata):
+    answer = await ask(http, model=model, metadata=metadata)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert "'auto' with the id in metadata.agent_id" in answer.json()["error"]["message"]
+    as_told = await ask(http, model="auto", metadata={"agent_id": "agent:sofia"})
+    assert as_told.json()["model"].startswith("sess_")
+
+
 async def open_session(api: Api, microdao: str, *messages: dict[str, Any]) -> Session:
     sessions = api.services.agents.sessions
     agent = await sessions.resolve_agent(microdao, "sofia", ChatMetadata())

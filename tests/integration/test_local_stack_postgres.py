@@ -12,7 +12,10 @@ import psutil
 import psycopg
 import pytest
 
+from localstack.home import StartError
 from localstack.postgres import EmbeddedPostgres
+from localstack.stack import migrate_configured
+from shared.settings import Settings
 
 
 @pytest.fixture
@@ -119,3 +122,8 @@ def test_it_dies_with_its_parent(server: EmbeddedPostgres):
         process_id = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
     wait_gone(process_id)
+
+
+def test_without_a_database_of_ones_own_migrate_says_who_migrates():
+    with pytest.raises(StartError, match=r"DATABASE_URL is not set.*daarion up"):
+        migrate_configured(Settings())

@@ -348,7 +348,7 @@ async def test_isolation(memory: Memory, database: Database, microdao: str):
     await memory.sharing.revoke(microdao, grant["id"])
     with pytest.raises(NotFound):
         await memory.snapshots.get(microdao, snapshot, OTHER)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=f"no snapshot '{snapshot}' that {OTHER} may see"):
         await memory.snapshots.restore(microdao, snapshot, OTHER, "merge")
     await memory.snapshots.delete(microdao, snapshot, AGENT)
     with pytest.raises(NotFound):

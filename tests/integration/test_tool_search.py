@@ -62,7 +62,9 @@ async def test_found_by_meaning_what_shares_no_term(shop: Shop):
     assert await shop.find("the the the", k=1) == ["the.the"]
 
 
-async def test_equal_texts_are_embedded_once_whoever_has_them(own: Database, shop: Shop):
+async def test_equal_texts_are_embedded_once_whoever_has_them(
+    own: Database, shop: Shop, caplog: pytest.LogCaptureFixture
+):
     await shop.index()
     other = await open_shop(own, BagOfWords("bag"))
     await other.add("weather.read", "Weather forecast of a place")
@@ -70,6 +72,7 @@ async def test_equal_texts_are_embedded_once_whoever_has_them(own: Database, sho
     assert other.embedder.asked == []
     assert await other.find("forecast") == ["weather.read"]
     assert len(await other.run("SELECT 1 FROM tool_embedding")) == 1
+    assert "could not be embedded" not in caplog.text
 
 
 async def test_only_granted_tools_are_found(shop: Shop):

@@ -154,6 +154,7 @@ async def test_hostile_urls_end_as_a_failure_with_nothing_sent(start, database, 
         outcome = await call(start(), microdao, "evil")
         assert (outcome.status, outcome.error_code) == ("failed", "tool_failed")
         assert "tools may not call" in (outcome.error_message or "")
+        assert "DAARION_PRIVATE_HOSTS" in (outcome.error_message or "")
         assert (other.connections, server.connections) == (0, 0)
 
 

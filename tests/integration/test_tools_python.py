@@ -82,6 +82,20 @@ async def test_monty_runs_it_too(services, microdao):
 
 
 @pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("print(6 * 7)", "the code must define a function run(args)"),
+        ("def run(args):\n    return walk(args)", "name 'walk' is not defined (line 2)"),
+        ("run(1)\n", "name 'run' is not defined (line 1)"),
+    ],
+)
+async def test_monty_says_what_name_is_missing(services, microdao, code, said):
+    pytest.importorskip("pydantic_monty")
+    outcome = await run(services, microdao, {"code": code, "runtime": "monty"})
+    assert said in outcome.error_message
+
+
+@pytest.mark.parametrize(
     ("code", "code_word", "said"),
     [
         ("def run(args):\n    raise ValueError('no such city')", "tool_failed", "ValueError: no such city (line 2)"),

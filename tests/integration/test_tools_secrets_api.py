@@ -125,6 +125,12 @@ async def test_bad_secrets_are_refused_and_not_echoed(client, services, microdao
     assert (await client.get("/admin/secrets", headers=admin)).json()["secrets"] == []
 
 
+async def test_a_value_that_is_too_short_is_told_in_characters(client, services, microdao):
+    body = {"value": "the-key", "hosts": ["a.test"]}
+    answer = await client.put("/admin/secrets/a", json=body, headers=await headers(services, microdao))
+    assert answer.json()["error"]["message"] == "value: String should have at least 8 characters"
+
+
 async def test_lists_are_paged(client, services, microdao):
     admin = await headers(services, microdao)
     for name in ("a", "b", "c"):

@@ -1,9 +1,15 @@
 """What a body may hold."""
 
+from typing import Any
+
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from functions.chat.bodies import parse_body
+from functions.chat.error_responses import from_validation
 from shared.errors import InvalidRequest, UnsupportedMediaType
+from shared.router.flow import FlowRequest
+from shared.wire.chat import ChatRequest
 
 
 def test_good_bodies() -> None:
@@ -36,3 +42,21 @@ def test_bad_bodies(body: bytes) -> None:
 def test_other_media_types() -> None:
     with pytest.raises(UnsupportedMediaType, match="application/json"):
         parse_body(b"a=b", "application/x-www-form-urlencoded")
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "message"),
+    [
+        (FlowRequest, {"steps": [{"id": "a", "agent": "x"}]}, "steps.0.agent: Extra inputs are not permitted"),
+        (FlowRequest, {"steps": "later"}, "steps: Input should be a valid list"),
+        (
+            ChatRequest,
+            {"model": "smart", "messages": [{"role": "user", "content": 5}]},
+            "messages.0.content: Input should be a valid string",
+        ),
+    ],
+)
+def test_a_fault_is_named_by_its_place_in_the_body(model: type[BaseModel], body: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(body)
+    assert from_validation(caught.value.errors()).message == message

@@ -403,6 +403,19 @@ def test_says_what_it_has_no_tool_for(text, words):
     assert talk.calls == []
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Run code: print(6 * 7)", "no tool to run that"),
+        ("Запусти звіт", "Я не маю інструмента, щоб це запустити"),
+        ("Запусти отчёт", "У меня нет инструмента, чтобы это запустить"),
+    ],
+)
+def test_says_that_it_can_run_nothing_without_a_tool_that_runs(text, words):
+    tools = [tool for tool in TOOLS if tool["function"]["name"] in ("math", "search_docs")]
+    assert words in Talk(tools=tools).say(text)
+
+
 def test_a_notification_goes_to_whom_the_user_names():
     talk = Talk(send_notification={"id": "note_1", "to": "user:olena"})
     talk.say("Send a notification to user:olena: The stand is booked")

@@ -97,13 +97,13 @@ class Snapshots:
     async def get(self, microdao_id: str, snapshot_id: str, agent_id: str | None = None) -> Row:
         """What is known of a snapshot. Raises NotFound."""
         async with self._acting(microdao_id, agent_id) as connection:
-            return _found(await store_snapshots.read_snapshot(connection, snapshot_id), snapshot_id)
+            return _found(await store_snapshots.read_snapshot(connection, snapshot_id), snapshot_id, agent_id)
 
     async def delete(self, microdao_id: str, snapshot_id: str, agent_id: str | None = None) -> None:
         """Forget a snapshot. Raises NotFound, or Unauthorized for what the agent may only read."""
         async with self._acting(microdao_id, agent_id) as connection:
             if not await store_snapshots.delete_snapshot(connection, snapshot_id):
-                _found(await store_snapshots.read_snapshot(connection, snapshot_id), snapshot_id)
+                _found(await store_snapshots.read_snapshot(connection, snapshot_id), snapshot_id, agent_id)
                 raise Unauthorized(f"{agent_id} may read {snapshot_id} but not delete it")
 
     async def file(self, microdao_id: str, snapshot_id: str, agent_id: str | None = None) -> Iterator[bytes]:
@@ -136,7 +136,7 @@ class Snapshots:
 
     async def _read(self, microdao_id: str, snapshot_id: str, agent_id: str | None) -> Row:
         async with self._acting(microdao_id, agent_id) as connection:
-            return _found(await store_snapshots.read_snapshot_file(connection, snapshot_id), snapshot_id)
+            return _found(await store_snapshots.read_snapshot_file(connection, snapshot_id), snapshot_id, agent_id)
 
     def _acting(self, microdao_id: str, agent_id: str | None) -> AbstractAsyncContextManager[Connection]:
         return self._database.agent(microdao_id, agent_id) if agent_id else self._database.tenant(microdao_id)
@@ -257,11 +257,13 @@ def _inflated(compressed: bytes) -> Iterator[bytes]:
         compressed = decompressor.unconsumed_tail
 
 
-def _found(row: Row | None, snapshot_id: str) -> Row:
+def _found(row: Row | None, snapshot_id: str, agent_id: str | None) -> Row:
     if row is None:
-        raise _no_snapshot(snapshot_id)
+        raise _no_snapshot(snapshot_id, agent_id)
     return row
 
 
-def _no_snapshot(snapshot_id: str) -> NotFound:
-    return NotFound(f"there is no snapshot {snapshot_id!r}", param="snapshot_id")
+def _no_snapshot(snapshot_id: str, agent_id: str | None) -> NotFound:
+    """Says the same of one that does not exist and of one that the agent may not see."""
+    seen = f" that {agent_id} may see" if agent_id else ""
+    return NotFound(f"there is no snapshot {snapshot_id!r}{seen}", param="snapshot_id")

@@ -55,7 +55,7 @@ class Monty:
         except TimeoutError:
             result = SandboxResult(status="killed", killed_by="wall")
         except MontyError as error:
-            result = _failure(error, limits)
+            result = _failure(error, program.code, limits)
         ms = round((asyncio.get_running_loop().time() - started) * 1000)
         return SandboxResult(
             status=result.status,
@@ -143,7 +143,7 @@ def _checked(value: Any, limits: Limits) -> SandboxResult:
     return SandboxResult(status="ok", value=json.loads(text))
 
 
-def _failure(error: "MontyError", limits: Limits) -> SandboxResult:
+def _failure(error: "MontyError", code: str, limits: Limits) -> SandboxResult:
     from pydantic_monty import MontyCrashedError, MontyRuntimeError, MontySyntaxError
 
     if isinstance(error, MontyCrashedError):
@@ -154,6 +154,9 @@ def _failure(error: "MontyError", limits: Limits) -> SandboxResult:
     lines = (
         [frame.line for frame in error.traceback()] if isinstance(error, MontyRuntimeError | MontySyntaxError) else []
     )
+    is_our_call = bool(lines) and lines[-1] > code.count("\n") + 1
+    if is_our_call and message == "name 'run' is not defined":
+        return SandboxResult(status="error", error=f"{kind}: the code must define a function run(args)")
     where = f" (line {lines[-1]})" if lines else ""
     return SandboxResult(status="error", error=f"{kind}: {message[:2_000]}{where}")
 

@@ -135,6 +135,8 @@ class ToolIndexer:
 
 async def _embed(space: Space, rows: Sequence[Row], microdao_id: str) -> tuple[dict[bytes, str], dict[bytes, str]]:
     """Vectors, and reasons why there is none, by the texts' hashes. Raises ApiError when no text is to blame."""
+    if not rows:
+        return {}, {}
     views = {row["text_hash"]: tool_views(row["name"], row["description"], row["parameters"]) for row in rows}
     try:
         made = await _mean_views(space, list(views.values()), microdao_id)

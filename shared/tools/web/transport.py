@@ -73,14 +73,14 @@ class PinnedBackend(httpcore2.AsyncNetworkBackend):
 
     async def _addresses(self, place: Place) -> list[str]:
         if fault := self._reach.place_fault(place):
-            raise AddressRefused(f"tools may not call {place}: {fault}")
+            raise _refused(place, fault)
         try:
             addresses = await self._resolve(place)
         except (OSError, UnicodeError):
             raise httpcore2.ConnectError(f"{place.host} has no address") from None
         for address in addresses:
             if fault := self._reach.address_fault(place, address):
-                raise AddressRefused(f"tools may not call {place}: {fault}")
+                raise _refused(place, fault)
         return addresses
 
     async def _connect(
@@ -187,6 +187,10 @@ def _unpacker(encoding: str) -> _Unpacker:
     if encoding in ("gzip", "x-gzip"):
         return _Gunzip()
     raise AnswerRefused("the answer is packed in a way that was not asked for")
+
+
+def _refused(place: Place, fault: str) -> AddressRefused:
+    return AddressRefused(f"tools may not call {place}: {fault} (an operator opens places by DAARION_PRIVATE_HOSTS)")
 
 
 @cache

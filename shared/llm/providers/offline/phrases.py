@@ -112,6 +112,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "delete": "delete things",
         "send": "send things",
         "finish": "mark things as done",
+        "run": "run that",
     },
     "uk": {
         "create": "це створити",
@@ -119,6 +120,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "delete": "щось видалити",
         "send": "щось надіслати",
         "finish": "щось позначити виконаним",
+        "run": "це запустити",
         "projects": "проєкти",
         "tasks": "завдання",
         "results": "знайдено",
@@ -135,6 +137,7 @@ WORDS: dict[Language, dict[str, str]] = {
         "delete": "что-то удалить",
         "send": "что-то отправить",
         "finish": "что-то отметить выполненным",
+        "run": "это запустить",
         "projects": "проекты",
         "tasks": "задачи",
         "results": "найдено",
