@@ -175,6 +175,18 @@ async def test_other_hosts_are_refused(services, microdao, server, url, hosts):
     assert server.connections == 0
 
 
+async def test_half_a_character_is_no_request(services, microdao, server):
+    code = """def run(args):
+    try:
+        return http_request("POST", args["url"], json="\\ud800")
+    except HostError as error:
+        return str(error)"""
+    outcome = await run(services, microdao, {"code": code, "hosts": ["127.0.0.1"]}, {"url": server.url})
+    assert outcome.status == "succeeded", outcome
+    assert "surrogates" in outcome.result
+    assert server.connections == 0
+
+
 async def test_the_number_of_requests_is_bounded(services, microdao, server):
     code = """def run(args):
     done = 0

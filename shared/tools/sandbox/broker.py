@@ -99,7 +99,7 @@ class HostCalls:
             raise HostCallRefused(f"the method must be one of {', '.join(_METHODS)}")
         check_host(url, self._tool.config.get("hosts") or ())
         body = asked.get("json")
-        if len(json.dumps(body)) > MAX_REQUEST_BYTES:
+        if _size_of(body) > MAX_REQUEST_BYTES:
             raise HostCallRefused(f"a request may have {MAX_REQUEST_BYTES:,} bytes")
         return BrokeredRequest(
             method=method.upper(),
@@ -114,6 +114,13 @@ class HostCalls:
         if self._room < 0:
             raise HostCallRefused(f"the answers to a tool may have {MAX_ANSWER_BYTES:,} bytes a run")
         return answer
+
+
+def _size_of(body: Any) -> int:
+    try:
+        return len(json.dumps(body, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError as error:  # no number, or half a character
+        raise HostCallRefused(f"the request's json is none: {error}") from None
 
 
 def check_host(url: object, hosts: Iterable[str]) -> None:
