@@ -74,6 +74,46 @@ async def test_one_microdaos_long_runs_leave_room_for_others(services, microdao,
     assert {(ended.status, ended.error_code) for ended in await asyncio.gather(*runs)} == {("failed", "tool_timeout")}
 
 
+async def test_one_microdaos_glue_code_leaves_room_for_others(services, microdao, other_microdao):
+    pytest.importorskip("pydantic_monty")
+    config = {"code": "def run(args):\n    while args:\n        pass\n    return 'done'", "runtime": "monty"}
+    await add_tool(services.database, other_microdao, "custom", config, executor="python", timeout_ms=3_000)
+    await services.toolbox.execute(*request(other_microdao, "custom"))  # what starts with the first run is not measured
+    long = [asyncio.create_task(run(services, microdao, config, {"forever": 1}, timeout_ms=3_000))]
+    await asyncio.sleep(0.1)
+    long += [
+        asyncio.create_task(services.toolbox.execute(*request(microdao, "custom", forever=number)))
+        for number in range(2, 6)
+    ]
+    await asyncio.sleep(0.2)
+    assert (await services.toolbox.execute(*request(other_microdao, "custom"))).result == "done"
+    assert not any(task.done() for task in long)
+    assert {outcome.error_code for outcome in await asyncio.gather(*long)} == {"tool_timeout"}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["json={1}", "json=[1.0, float('nan')]", "headers={1: 'a'}", "json=many", "json='x' * 2_000_000", "json=deep"],
+)
+async def test_monty_asks_the_host_for_requests_in_json_only(services, microdao, server, asked):
+    pytest.importorskip("pydantic_monty")
+    code = f"""def run(args):
+    many, deep = ['a' * 100], []
+    for _ in range(40):
+        many = [many, many]
+    for _ in range(100_000):
+        deep = [deep]
+    try:
+        return http_request('POST', args['url'], {asked})
+    except RuntimeError as error:
+        return str(error)"""
+    config = {"code": code, "runtime": "monty", "hosts": ["127.0.0.1"]}
+    outcome = await run(services, microdao, config, {"url": server.url})
+    assert outcome.status == "succeeded", outcome
+    assert "JSON" in outcome.result
+    assert server.connections == 0
+
+
 async def test_monty_runs_it_too(services, microdao):
     pytest.importorskip("pydantic_monty")
     code = "def run(args):\n    return [n * n for n in args['numbers']]"
@@ -190,6 +230,18 @@ async def test_other_hosts_are_refused(services, microdao, server, url, hosts):
     assert server.connections == 0
 
 
+async def test_half_a_character_is_no_request(services, microdao, server):
+    code = """def run(args):
+    try:
+        return http_request("POST", args["url"], json="\\ud800")
+    except HostError as error:
+        return str(error)"""
+    outcome = await run(services, microdao, {"code": code, "hosts": ["127.0.0.1"]}, {"url": server.url})
+    assert outcome.status == "succeeded", outcome
+    assert "surrogates" in outcome.result
+    assert server.connections == 0
+
+
 async def test_the_number_of_requests_is_bounded(services, microdao, server):
     code = """def run(args):
     done = 0
@@ -299,6 +351,19 @@ async def test_devtools_are_tools_like_any_other(services, microdao):
         ("import os\ndef run(args):\n    return os.listdir('/')", "failed", "PermissionError"),
         ("def run(args):\n    return http_request('GET', 'https://example.com/')", "failed", "network"),
         ("def run(args):\n    while True:\n        pass", "failed", "did not finish"),
+        (
+            "def run(args):\n    x = [1]\n    for _ in range(40):\n        x = [x, x]\n    return x",
+            "failed",
+            "did not finish",
+        ),
+        ("def run(args):\n    return ['a' * 100_000] * 100_000", "failed", "memory"),
+        ("def run(args):\n    return 'a' * 1_000_001", "failed", "larger than"),
+        ("def run(args):\n    x = []\n    x.append(x)\n    return x", "failed", "ValueError: Circular reference"),
+        ("async def run(args):\n    return 1", "failed", "TypeError: Object of type coroutine"),
+        ("def run(args):\n    return [run, {1}, float('nan')]", "failed", "TypeError: Object of type function"),
+        ("def run(args):\n    return {'a': float('nan')}", "failed", "ValueError: Out of range float"),
+        ("def run(args):\n    return {1: ('ї', None), 'a': -0.5e-7}", "succeeded", {"1": ["ї", None], "a": -5e-08}),
+        ("def run():\n    return 1", "failed", "takes 0 positional arguments but 1 was given"),
     ],
 )
 async def test_an_agent_runs_code_that_it_wrote(services, microdao, code, status, expected):

@@ -103,8 +103,8 @@ class HostCalls:
             raise HostCallRefused(f"the method must be one of {', '.join(_METHODS)}")
         check_host(url, self._tool.config.get("hosts") or ())
         body = asked.get("json")
-        text = json.dumps(body, sort_keys=True)
-        if len(text) > MAX_REQUEST_BYTES:
+        text = _text_of(body)
+        if len(text.encode()) > MAX_REQUEST_BYTES:
             raise HostCallRefused(f"a request may have {MAX_REQUEST_BYTES:,} bytes")
         return BrokeredRequest(
             method=method.upper(),
@@ -125,6 +125,16 @@ class HostCalls:
         if self._room < 0:
             raise HostCallRefused(f"the answers to a tool may have {MAX_ANSWER_BYTES:,} bytes a run")
         return answer
+
+
+def _text_of(body: Any) -> str:
+    """The body as JSON, the same for equal ones. Raises HostCallRefused."""
+    try:
+        text = json.dumps(body, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError as error:  # no number, or half a character
+        raise HostCallRefused(f"the request's json is none: {error}") from None
+    return text
 
 
 def check_host(url: object, hosts: Iterable[str]) -> None:

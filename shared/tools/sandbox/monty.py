@@ -7,6 +7,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+from shared.tools.sandbox.plain import is_plain
 from shared.tools.sandbox.port import (
     MB,
     HostCall,
@@ -21,9 +22,12 @@ from shared.tools.sandbox.port import (
 if TYPE_CHECKING:
     from pydantic_monty import AsyncFunctionSnapshot, AsyncMonty, AsyncMontySession, CollectStreams, MontyError
 
-_CALL = "\nrun(args)\n"
+_CALL = "\nimport json as _json\n_json.dumps(run(args), allow_nan=False)[:{most}]\n"
+"""The interpreter writes the JSON, within its limits: a list of few objects may be text without end."""
+
 _RUNS_PER_WORKER = 1_000
 _GRACE_S = 0.1
+_MAX_ASKED = MB
 
 
 class Monty:
@@ -31,7 +35,7 @@ class Monty:
 
     name = "monty"
 
-    def __init__(self, max_processes: int = 2) -> None:
+    def __init__(self, max_processes: int = 8) -> None:
         self._max_processes = max_processes
         self._pool: AsyncMonty | None = None
         self._starting = asyncio.Lock()
@@ -50,12 +54,12 @@ class Monty:
         try:
             async with asyncio.timeout(limits.wall_s + _GRACE_S):
                 async with pool.checkout(script_name="tool.py", limits=_resource_limits(limits)) as session:
-                    value = await _feed(session, program.code, args, printed, host_call)
+                    value = await _feed(session, program.code, args, limits, printed, host_call)
             result = _checked(value, limits)
         except TimeoutError:
             result = SandboxResult(status="killed", killed_by="wall")
         except MontyError as error:
-            result = _failure(error, program.code, limits)
+            result = _failure(error, limits, program.code)
         ms = round((asyncio.get_running_loop().time() - started) * 1000)
         return SandboxResult(
             status=result.status,
@@ -98,13 +102,18 @@ def _resource_limits(limits: Limits) -> Any:
 
 
 async def _feed(
-    session: "AsyncMontySession", code: str, args: Any, printed: "CollectStreams", host_call: HostCall | None
+    session: "AsyncMontySession",
+    code: str,
+    args: Any,
+    limits: Limits,
+    printed: "CollectStreams",
+    host_call: HostCall | None,
 ) -> Any:
-    """The value of ``run(args)``; what the program asks of the host is answered on the way."""
+    """The value of ``run(args)`` as JSON; what the program asks of the host is answered on the way."""
     from pydantic_monty import AsyncFunctionSnapshot, MontyComplete
 
     state = await session.feed_start(
-        code + _CALL,
+        code + _CALL.format(most=limits.result_bytes + 1),
         inputs={"args": args},
         external_lookup={"http_request": _never_called},
         print_callback=printed,
@@ -127,23 +136,26 @@ async def _answer(call: "AsyncFunctionSnapshot", host_call: HostCall | None) -> 
     try:
         if host_call is None:
             raise HostCallRefused("this tool may not reach the network")
+        if not is_plain(asked, _MAX_ASKED):
+            raise HostCallRefused(f"a request must be JSON, of {_MAX_ASKED:,} bytes at most")
         return {"return_value": await host_call("http_request", asked)}
     except HostCallRefused as error:
         return {"exc_type": "RuntimeError", "message": str(error)}
 
 
-def _checked(value: Any, limits: Limits) -> SandboxResult:
-    """The value as JSON; what monty knows beside JSON (sets, bytes) is refused, as in the jail."""
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        return SandboxResult(status="error", error=f"{type(error).__name__}: {str(error)[:300]}")
+def _checked(text: Any, limits: Limits) -> SandboxResult:
+    """The value whose JSON this is; a program that says something else in its place is refused."""
+    if not isinstance(text, str):
+        return SandboxResult(status="error", error="TypeError: the result is no JSON")
     if len(text) > limits.result_bytes:
         return SandboxResult(status="killed", killed_by="result")
-    return SandboxResult(status="ok", value=json.loads(text))
+    try:
+        return SandboxResult(status="ok", value=json.loads(text))
+    except (ValueError, RecursionError) as error:
+        return SandboxResult(status="error", error=f"{type(error).__name__}: {str(error)[:300]}")
 
 
-def _failure(error: "MontyError", code: str, limits: Limits) -> SandboxResult:
+def _failure(error: "MontyError", limits: Limits, code: str) -> SandboxResult:
     from pydantic_monty import MontyCrashedError, MontyRuntimeError, MontySyntaxError
 
     if isinstance(error, MontyCrashedError):
@@ -151,12 +163,11 @@ def _failure(error: "MontyError", code: str, limits: Limits) -> SandboxResult:
     kind, message = type(error.exception()).__name__, str(error.exception())
     if killer := _killer(kind, message, limits):
         return SandboxResult(status="killed", killed_by=killer, error=f"{kind}: {message[:300]}")
-    lines = (
-        [frame.line for frame in error.traceback()] if isinstance(error, MontyRuntimeError | MontySyntaxError) else []
-    )
-    is_our_call = bool(lines) and lines[-1] > code.count("\n") + 1
-    if is_our_call and message == "name 'run' is not defined":
+    frames = error.traceback() if isinstance(error, MontyRuntimeError | MontySyntaxError) else []
+    last = code.count("\n") + 1  # what follows is our call
+    if frames and frames[-1].line > last and message == "name 'run' is not defined":
         return SandboxResult(status="error", error=f"{kind}: the code must define a function run(args)")
+    lines = [frame.line for frame in frames if frame.line <= last]
     where = f" (line {lines[-1]})" if lines else ""
     return SandboxResult(status="error", error=f"{kind}: {message[:2_000]}{where}")
 
