@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable
-from contextlib import asynccontextmanager
 
 import pytest
 from mcp.types import Tool
@@ -17,34 +15,10 @@ from shared.tools.web.mcp.kept import Bounds
 from shared.tools.web.mcp.session import RemoteServer
 from tests.fakes.mcp_server import McpServer
 from tests.fakes.scripted_server import ScriptedServer, hang_up, response
+from tests.mcp_clients import call, client_of, until
 
 HANDSHAKE = ["server/discover", "initialize", "notifications/initialized"]
 ERAS = pytest.mark.parametrize("legacy", [False, True], ids=["2026", "2025"])
-
-
-@asynccontextmanager
-async def client_of(*ports: int, bounds: Bounds | None = None):
-    reach = Reach(private=frozenset(Place("127.0.0.1", port) for port in ports))
-    client = McpClient(WebClient(reach), bounds)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-async def call(
-    client: McpClient, url: str, tool: str = "add", *, tenant: str = "m:1", token: str = "", within_s=5.0, **args
-):
-    server = RemoteServer(tenant, url, {"authorization": f"Bearer {token}"} if token else {})
-    deadline = asyncio.get_running_loop().time() + within_s
-    args = args or ({"a": 1, "b": 2} if tool == "add" else {})
-    return await client.call_tool(server, tool, args, idempotency_key=f"key-{tool}", deadline=deadline)
-
-
-async def until(is_so: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not is_so():  # noqa: ASYNC110 - what is waited for lies with a server
-            await asyncio.sleep(0.005)
 
 
 @ERAS
@@ -54,7 +28,10 @@ async def test_a_call_is_one_request_once_a_session_is_there(legacy):
         assert await call(client, server.url) == {"sum": 3}
         assert server.asked == [*negotiation, "tools/call"]
         await call(client, server.url, "say", text="one")
-        assert [one.name for one in await client.list_tools(RemoteServer("m:1", server.url))] == ["add"]
+        assert [
+            one.name
+            for one in await client.list_tools(RemoteServer("m:1", server.url), asyncio.get_running_loop().time() + 5)
+        ] == ["add"]
         assert server.asked == [*negotiation, "tools/call", "tools/call", "tools/list"]
         assert len(server.sessions) == legacy
         calls = [headers for headers in server.headers if "idempotency-key" in headers]

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,10 +77,22 @@ class WebClient:
             raise lost(first.place, progress, told(error)) from None
 
     @asynccontextmanager
-    async def transport(self, microdao_id: str, place: Place, *, max_bytes: int) -> AsyncIterator[PinnedTransport]:
-        """A transport with this client's reach for a protocol above HTTP, while holding one of the place's slots."""
-        async with self._slots.held(microdao_id, place):
-            yield PinnedTransport(self.reach, self._resolver, max_bytes=max_bytes)
+    async def slot(self, microdao_id: str, place: Place, deadline: float) -> AsyncIterator[None]:
+        """One of the place's slots, for requests one after another by way of ``transport``.
+
+        Raises NothingSent when none is free by ``deadline`` (of the loop's clock).
+        """
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await stack.enter_async_context(self._slots.held(microdao_id, place))
+            except TimeoutError:
+                raise lost(place, Progress(), "was not free in time", "tool_timeout") from None
+            yield
+
+    def transport(self, *, max_bytes: int) -> PinnedTransport:
+        """A transport with this client's reach for a protocol above HTTP, to be used while holding a slot."""
+        return PinnedTransport(self.reach, self._resolver, max_bytes=max_bytes)
 
     async def _follow(self, request: WebRequest, leg: Leg, progress: Progress) -> Answer:
         left = min(request.max_redirects, MOST_REDIRECTS)

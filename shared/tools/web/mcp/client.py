@@ -1,6 +1,5 @@
 """Calling and listing the tools of servers, in sessions that are kept."""
 
-import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cache, partial
 from typing import Any, TypeVar, cast
@@ -58,7 +57,7 @@ class McpClient:
         args: Mapping[str, Any],
         *,
         idempotency_key: str,
-        deadline: float = math.inf,
+        deadline: float,
     ) -> object:
         """The tool's structured result, or else its text, by ``deadline`` (of the loop's clock).
 
@@ -69,7 +68,7 @@ class McpClient:
         ask = partial(_call, request)
         return value_of(await self._ask(server, ask, MAX_ANSWER_BYTES, deadline, idempotency_key))
 
-    async def list_tools(self, server: RemoteServer, deadline: float = math.inf) -> list[Tool]:
+    async def list_tools(self, server: RemoteServer, deadline: float) -> list[Tool]:
         """Every tool of a server, at most MAX_TOOLS. Raises ToolFailed."""
         tools = await self._ask(server, _list, 4 * MAX_ANSWER_BYTES, deadline)
         check_sizes(tools)
@@ -83,18 +82,21 @@ class McpClient:
         """Ask in the kept session, and once more in another if the server says that this one is over: then it has not
         done what it was asked. A session that was negotiated just now is not worth another try.
         """
-        for is_last in (False, True):
-            async with self._sessions.held(server, deadline) as held:
-                talk = Talk(held.session, key)
-                try:
-                    return await self._converse(held, talk, ask, max_bytes, deadline)
-                except ToolUncertain:
-                    raise
-                except ToolFailed as failed:
-                    if talk.is_refused or speaks_of_session(failed.message):
-                        self._sessions.drop(held.session, is_over=talk.is_session_over)
-                    if is_last or held.is_new or not talk.is_session_over:
+        # The slot comes first, or a session could end while a call that has it waits. A negotiation needs none of its
+        # own: it goes on only while somebody waits for it, in a slot.
+        async with self._client.slot(server.microdao_id, server.place, deadline):
+            for is_last in (False, True):
+                async with self._sessions.held(server, deadline) as held:
+                    talk = Talk(held.session, key)
+                    try:
+                        return await self._converse(held, talk, ask, max_bytes, deadline)
+                    except ToolUncertain:
                         raise
+                    except ToolFailed as failed:
+                        if talk.is_refused or speaks_of_session(failed.message):
+                            self._sessions.drop(held.session, is_over=talk.is_session_over)
+                        if is_last or held.is_new or not talk.is_session_over:
+                            raise
         raise AssertionError("the last try returns or raises")
 
     async def _converse(self, held: Held, talk: Talk, ask: _Ask[T], max_bytes: int, deadline: float) -> T:

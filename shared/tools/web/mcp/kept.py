@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -67,7 +66,7 @@ class KeptSessions:
         self._timer: asyncio.TimerHandle | None = None
 
     @asynccontextmanager
-    async def held(self, server: RemoteServer, deadline: float = math.inf) -> AsyncIterator[Held]:
+    async def held(self, server: RemoteServer, deadline: float) -> AsyncIterator[Held]:
         """The session with a server, negotiated by ``deadline`` (of the loop's clock) if there is none.
 
         Raises ToolFailed when there is none to be had; nothing was called then.
@@ -107,7 +106,7 @@ class KeptSessions:
 
     async def _negotiated(self, server: RemoteServer, key: bytes, deadline: float) -> _Kept:
         try:
-            async with asyncio.timeout_at(None if math.isinf(deadline) else deadline):
+            async with asyncio.timeout_at(deadline):
                 return await self._negotiations.done(key, lambda: self._keep(server, key))
         except TimeoutError:
             raise lost(server.place, Progress(), "did not answer in time", "tool_timeout") from None

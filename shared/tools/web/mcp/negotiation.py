@@ -21,7 +21,7 @@ _SESSION_ID = re.compile(r"[\x21-\x7e]{0,4096}")
 
 
 async def negotiate(client: WebClient, server: RemoteServer) -> Session:
-    """Agree on a protocol with a server. Raises ToolFailed; nothing was called then."""
+    """Agree on a protocol with a server, for who holds a slot. Raises ToolFailed; nothing was called then."""
     talk, agreed = Talk(), list[DiscoverResult | InitializeResult]()
     deadline = asyncio.get_running_loop().time() + NEGOTIATION_TIMEOUT_S
     try:

@@ -1,7 +1,6 @@
 """One conversation with a server: what goes over the wire in it is watched, and named by session and call."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -56,17 +55,16 @@ class Talk:
 
 @asynccontextmanager
 async def talking(
-    client: WebClient, server: RemoteServer, talk: Talk, *, max_bytes: int, deadline: float = math.inf
+    client: WebClient, server: RemoteServer, talk: Talk, *, max_bytes: int, deadline: float
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """What the SDK sends its messages with, until ``deadline`` (of the loop's clock), while holding a slot.
+    """What the SDK sends its messages with, until ``deadline`` (of the loop's clock); to be used holding a slot.
 
     Raises TimeoutError and what the SDK raises, in groups.
     """
     async with (
-        asyncio.timeout_at(None if math.isinf(deadline) else deadline),
-        client.transport(server.microdao_id, server.place, max_bytes=max_bytes) as transport,
+        asyncio.timeout_at(deadline),
         httpx2.AsyncClient(
-            transport=_Watched(transport, talk),
+            transport=_Watched(client.transport(max_bytes=max_bytes), talk),
             headers={**server.headers, "accept-encoding": "gzip", "user-agent": "daarion"},
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             trust_env=False,
