@@ -33,7 +33,7 @@ def create_api(services: Services) -> FastAPI:
         version="0.1.0",
         description="A serverless platform for AI agents. `/v1` speaks OpenAI's protocol.",
         lifespan=_lifespan,
-        redoc_url=None,
+        openapi_url=None,
     )
     api.state.services = services
     api.state.metrics = Metrics()

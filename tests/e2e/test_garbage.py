@@ -23,7 +23,7 @@ BODIES: list[tuple[str, bytes, str]] = [
 
 
 def operations(stack: Stack) -> list[tuple[str, str]]:
-    paths = httpx.get(f"{stack.url}/openapi.json").json()["paths"]
+    paths = httpx.get(f"{stack.url}/openapi.json", timeout=60).json()["paths"]
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
 
 

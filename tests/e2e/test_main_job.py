@@ -168,5 +168,5 @@ def test_a_member_may_not_administer(member: httpx.Client) -> None:
 
 def test_health_needs_no_key(stack: Stack, admin: httpx.Client) -> None:
     for path in ("/healthz", "/readyz", "/openapi.json"):
-        assert httpx.get(f"{stack.url}{path}").status_code == 200, path
+        assert httpx.get(f"{stack.url}{path}", timeout=60).status_code == 200, path
     assert "daarion_http_requests_total" in admin.get("/metrics").text
