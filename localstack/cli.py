@@ -39,7 +39,8 @@ def up() -> None:
 @app.command()
 def reset() -> None:
     """Delete the data folder; refused while a stack runs on it."""
-    Home(_settings().home).delete()
+    home = Home(_settings().home)
+    print(f"deleted {home.folder}" if home.delete() else f"there is no {home.folder}")
 
 
 @app.command()

@@ -110,11 +110,13 @@ class Home:
             return None
         return stack
 
-    def delete(self) -> None:
-        """Delete the folder. Raises StartError while a stack runs on it."""
-        if self.folder.exists():
-            self.lock()
-            shutil.rmtree(self.folder)
+    def delete(self) -> bool:
+        """Delete the folder; whether there was one. Raises StartError while a stack runs on it."""
+        if not self.folder.exists():
+            return False
+        self.lock()
+        shutil.rmtree(self.folder)
+        return True
 
 
 def _write_private(file: Path, text: str) -> None:

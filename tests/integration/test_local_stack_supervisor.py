@@ -188,6 +188,19 @@ def test_one_folder_takes_one_stack(tmp_path: Path):
     second.release()
 
 
+def test_a_folder_is_deleted_only_while_no_stack_runs_on_it(tmp_path: Path):
+    running, other = Home(tmp_path / "home"), Home(tmp_path / "home")
+    running.prepare()
+    running.lock()
+    with pytest.raises(StartError, match="already runs"):
+        other.delete()
+    running.release()
+    assert other.delete()
+    other.release()
+    assert not (tmp_path / "home").exists()
+    assert not other.delete()
+
+
 def test_a_stack_that_died_is_not_running(tmp_path: Path):
     home = Home(tmp_path)
     home.prepare()

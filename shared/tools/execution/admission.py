@@ -1,9 +1,11 @@
 """Whether a call may be made: the tool is there, the agent was granted it, policy allows it, its arguments fit."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from shared.db.database import Connection
-from shared.errors import ApiError, ConfidentialDenied, LimitExceeded, NotFound, RateLimitExceeded
+from shared.errors import ApiError, ConfidentialDenied, LimitExceeded, NotFound, RateLimitExceeded, Unauthorized
 from shared.policy.decision import Decision, Resource
 from shared.policy.policy import Policy
 from shared.policy.principal import Principal
@@ -23,7 +25,10 @@ async def admit(connection: Connection, policy: Policy, principal: Principal, re
     """
     tool, facts = await _find(connection, request)
     resource = Resource("Tool", tool.name, request.microdao_id)
-    await policy.authorize(principal, "tool.invoke", resource, facts)
+    try:
+        await policy.authorize(principal, "tool.invoke", resource, facts)
+    except Unauthorized as refusal:
+        raise Unauthorized(_with_grant(refusal.message, facts)) from None
     try:
         _check(tool, request)
     except (ConfidentialDenied, LimitExceeded) as refusal:
@@ -49,11 +54,18 @@ async def would_admit(
     """Whether ``admit`` would let the call pass if its arguments fit, and why. Raises NotFound (agent, tool)."""
     tool, facts = await _find(connection, request)
     decision = await policy.decide(principal, "tool.invoke", Resource("Tool", tool.name, request.microdao_id), facts)
+    if not decision.allow:
+        return replace(decision, reason=_with_grant(decision.reason, facts))
     try:
         _check(tool, request)
     except ApiError as error:
-        return Decision(False, error.message) if decision.allow else decision
+        return Decision(False, error.message)
     return decision
+
+
+def _with_grant(reason: str, facts: Mapping[str, Any]) -> str:
+    """Why a call was refused, and the grant that it lacks: the rule's name does not say whose and which."""
+    return reason if facts["granted"] else f"{reason}: {facts['agent_id']} was not granted {facts['tool']}"
 
 
 async def _find(connection: Connection, request: ToolCallRequest) -> tuple[Tool, dict[str, Any]]:
