@@ -231,6 +231,15 @@ async def test_the_title_of_a_document_goes_with_its_last_chunk(api: Api, databa
     assert await rows_of(database, microdao, "memory_document") == (how == "expired")
 
 
+async def test_what_each_chunk_keeps_is_bounded_in_all_of_them_together(api: Api, database: Database, microdao: str):
+    body = {"agent_id": AGENT, "text": "The mill grinds rye. " * 40_000, "metadata": {"note": "x" * 90_000}}
+    status, answer = await call(api, "POST", f"{MEMORY}/documents", body)
+    assert (status, answer["error"]["param"]) == (413, "metadata"), answer
+    assert await rows_of(database, microdao, "memory_document", "memory_item") == 0
+    short = body | {"text": "The mill grinds rye."}
+    assert (await done(api, "POST", f"{MEMORY}/documents", short))["chunks"] == 1
+
+
 async def test_a_document_may_have_expired_before_it_came(api: Api):
     body = {"agent_id": AGENT, "text": "Old news.", "expires_at": "2020-01-01T00:00:00Z"}
     document = await done(api, "POST", f"{MEMORY}/documents", body)

@@ -160,6 +160,12 @@ def test_title_of_markdown(text, title):
     assert parse_markdown(text).title == title
 
 
+def test_a_title_that_is_the_whole_document_is_cut():
+    document = parse_document(b"# " + b"long " * 100_000, "text/markdown")
+    assert document.title == ("long " * 200).rstrip()
+    assert document.text.count("long") == 100_000
+
+
 def test_what_looks_like_front_matter_without_end_stays():
     assert "no end" in parse_markdown("---\ntitle: no end\n\ntext").text
 

@@ -10,11 +10,13 @@ from psycopg.types.json import Jsonb
 
 from shared.clock import utc_now
 from shared.db.database import Database, Row
-from shared.errors import NotFound, Unauthorized
+from shared.errors import NotFound, TooLarge, Unauthorized
 from shared.ids import derived_id
 from shared.memory import store
+from shared.memory.content import canonical_json
 from shared.memory.documents import store_documents
 from shared.memory.documents.chunk import chunk_blocks
+from shared.memory.documents.limits import MAX_REPEATED_BYTES
 from shared.memory.documents.model import Chunk, ParsedDocument
 from shared.memory.documents.parse import parse_document
 from shared.memory.intake import Intake, enqueue_items, item_row, no_agent
@@ -59,6 +61,7 @@ class Documents:
         chunks = await asyncio.to_thread(chunk_blocks, parsed)
         scope = document.scope or ScopeRef("agent", document.agent_id)
         row = _document_row(document, scope, parsed, len(chunks))
+        _check_repeated(row["title"], document.metadata, len(chunks))
         items = await asyncio.to_thread(lambda: [_item_row(document, row, chunk) for chunk in chunks])
         place = document.microdao_id, document.agent_id, scope
         async with self._intake.writing(*place, by_admin=document.by_admin) as (connection, scope_id):
@@ -130,6 +133,16 @@ def _document_row(document: NewDocument, scope: ScopeRef, parsed: ParsedDocument
         "chunks": chunks,
         "metadata": Jsonb(document.metadata),
     }
+
+
+def _check_repeated(title: str, metadata: dict[str, Any], chunks: int) -> None:
+    size = len(canonical_json({"title": title, "context": metadata}))
+    if size * chunks > MAX_REPEATED_BYTES:
+        raise TooLarge(
+            f"title and metadata have {size:,} bytes and stand in each of {chunks:,} chunks; all together may have"
+            f" {MAX_REPEATED_BYTES:,}",
+            param="metadata",
+        )
 
 
 def _item_row(document: NewDocument, row: dict[str, Any], chunk: Chunk) -> dict[str, Any]:

@@ -4,6 +4,10 @@ MAX_BYTES = 20_000_000
 """Of the document as sent."""
 MAX_CHARACTERS = 5_000_000
 """Of the text taken from it: about 2,500 printed pages."""
+MAX_TITLE_CHARACTERS = 1_000
+"""The beginning of a longer heading is title enough."""
+MAX_REPEATED_BYTES = 64_000_000
+"""Of title and metadata, which every chunk keeps, in all chunks together."""
 MAX_PAGES = 2_000
 MAX_STREAM_BYTES = 32_000_000
 """Of one PDF stream once decompressed; a page of text has some 10,000."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from shared.errors import InvalidRequest, TooLarge, UnsupportedMediaType
 from shared.memory.documents.clean import check_length, clean_line, decode
-from shared.memory.documents.limits import MAX_BYTES, TIME_LIMITS_S
+from shared.memory.documents.limits import MAX_BYTES, MAX_TITLE_CHARACTERS, TIME_LIMITS_S
 from shared.memory.documents.model import ParsedDocument
 from shared.memory.documents.parse_text import parse_text
 
@@ -28,7 +28,8 @@ def parse_document(
     if not document.blocks:
         raise InvalidRequest("content holds no text", param="content")
     check_length(len(document.text))
-    return replace(document, title=clean_line(title or "") or document.title)
+    named = clean_line(title or "") or document.title or ""
+    return replace(document, title=named[:MAX_TITLE_CHARACTERS].rstrip() or None)
 
 
 def _parse(data: bytes, kind: str, time_limit_s: float) -> ParsedDocument:
