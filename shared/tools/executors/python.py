@@ -39,6 +39,10 @@ class PythonExecutor:
 
     async def __call__(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
         """The value of ``run(args)``. Raises ToolFailed; ToolUncertain after a request of unknown outcome."""
+        return (await self.run(tool, args, invocation)).value
+
+    async def run(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> SandboxResult:
+        """The same, with what it printed."""
         backend = self._backends.get(tool.config.get("runtime", "python"))
         if backend is None:
             raise ToolFailed(f"the runtime must be one of {', '.join(self._backends)}")
@@ -57,7 +61,7 @@ class PythonExecutor:
         except SandboxUnavailable as error:
             raise ToolFailed(f"{tool.name} cannot run: {error}") from error
         if result.status == "ok":
-            return result.value
+            return result
         raise _failure(tool, result, calls)
 
 
