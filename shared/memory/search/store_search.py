@@ -16,7 +16,7 @@ from shared.db.database import Connection, Row, fetch_all
 from shared.memory.embedding.port import Vector
 from shared.memory.indexing.store_index import literal
 from shared.memory.model import Filters
-from shared.memory.store import MATCHING, filter_parameters
+from shared.memory.store import MATCHING, MAX_ANSWER_BYTES, filter_parameters
 
 # Sent first, for the planning of functions in policies depends on it, too. Sequential scans are never right here, and a
 # plan made while the tables were small must not have any. The scopes are found once for all policies of all tables.
@@ -251,7 +251,7 @@ def _parameters(plan: SearchPlan) -> dict[str, Any]:
     }
 
 
-_FOUND: Final = """
+_FOUND: Final = f"""
 WITH found AS (
     SELECT number, place FROM unnest(%(numbers)s::bigint[]) WITH ORDINALITY AS f (number, place)),
 counted AS (
@@ -264,12 +264,18 @@ asked AS (
     ON CONFLICT (microdao_id, agent_id, day) DO UPDATE SET queries = a.queries + 1, misses = a.misses + %(misses)s)
 SELECT i.id, i.number, i.tier, s.kind AS scope_kind, s.name AS scope_name, i.text, i.occurred_at, i.session_id,
     i.channel_id, i.document_id, i.position, i.source,
-    CASE WHEN %(with_content)s THEN i.content ELSE '{}' END AS content
-FROM found JOIN memory_item i USING (number) JOIN memory_scope s USING (scope_id) ORDER BY place
+    CASE WHEN %(with_content)s THEN i.content ELSE '{{}}' END AS content
+FROM (
+    SELECT i.*, place, sum(octet_length(i.text)) OVER (ORDER BY place) - octet_length(i.text) AS bytes_before
+    FROM found JOIN memory_item i USING (number)) i
+JOIN memory_scope s USING (scope_id) WHERE bytes_before < {MAX_ANSWER_BYTES} ORDER BY place
 """
 
+_TURN_CHARACTERS: Final = 10_000
+
 _TURNS: Final = f"""
-SELECT c.number AS item, n.id, n.text, n.occurred_at, n.step FROM memory_item c CROSS JOIN LATERAL (
+SELECT c.number AS item, n.id, left(n.text, {_TURN_CHARACTERS}) AS text, n.occurred_at, n.step
+FROM memory_item c CROSS JOIN LATERAL (
     (SELECT p.id, p.text, p.occurred_at, -1 AS step, p.number FROM memory_item p
     WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
         AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND {_ALIVE}
