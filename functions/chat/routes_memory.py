@@ -130,7 +130,7 @@ async def list_items(
     after: Annotated[str | None, Query(max_length=500)] = None,
     limit: PageLimit = 100,
 ) -> ItemPage:
-    """What the agent may read, newest first."""
+    """What the agent may read, newest first. Where texts are long a page has fewer items than its limit."""
     principal = within(principal, microdao_id)
     await permit(services, principal, "memory.read", "Agent", agent_id)
     filters = Filters(
@@ -150,7 +150,8 @@ async def list_items(
         )
     )
     items = [ItemView.model_validate(_placed(row)) for row in rows]
-    return ItemPage(items=items, next=write_cursor(rows[-1]) if len(rows) == limit else None)
+    is_last = not rows or len(rows) == rows[-1]["matching"] < limit
+    return ItemPage(items=items, next=None if is_last else write_cursor(rows[-1]))
 
 
 @router.delete("/agents/{agent_id}/items/{item_id}", summary="Forget a memory")

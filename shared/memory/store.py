@@ -61,12 +61,20 @@ SELECT EXISTS (SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND ag
         AND scope_id = ANY ((SELECT agent_scopes('write'))::integer[])) AS writable
 """
 
+MAX_ANSWER_BYTES: Final = 8_000_000
+"""Of the texts in one answer, the first of which may be larger: a hundred of the longest would fill the process."""
+
 _LIST: Final = f"""
-SELECT {ITEM_COLUMNS} FROM memory_item i JOIN memory_scope s USING (scope_id)
-WHERE {MATCHING} AND (%(written_by)s::text IS NULL OR i.agent_id = %(written_by)s)
-  AND (%(scope_kinds)s::text[] = '{{}}' OR s.kind = ANY(%(scope_kinds)s))
-  AND (%(before)s::bigint IS NULL OR (i.occurred_at, i.number) < (%(before_moment)s, %(before)s))
-ORDER BY i.occurred_at DESC, i.number DESC LIMIT %(limit)s
+WITH page AS (
+    SELECT {ITEM_COLUMNS}, octet_length(i.text) AS bytes FROM memory_item i JOIN memory_scope s USING (scope_id)
+    WHERE {MATCHING} AND (%(written_by)s::text IS NULL OR i.agent_id = %(written_by)s)
+      AND (%(scope_kinds)s::text[] = '{{}}' OR s.kind = ANY(%(scope_kinds)s))
+      AND (%(before)s::bigint IS NULL OR (i.occurred_at, i.number) < (%(before_moment)s, %(before)s))
+    ORDER BY i.occurred_at DESC, i.number DESC LIMIT %(limit)s),
+measured AS (
+    SELECT *, sum(bytes) OVER (ORDER BY occurred_at DESC, number DESC) - bytes AS bytes_before,
+        count(*) OVER () AS matching FROM page)
+SELECT * FROM measured WHERE bytes_before < {MAX_ANSWER_BYTES} ORDER BY occurred_at DESC, number DESC
 """
 
 _DELETE_MATCHING: Final = f"""
@@ -162,7 +170,7 @@ async def agent_exists(connection: Connection) -> bool:
 
 
 async def list_items(connection: Connection, listing: Listing) -> list[Row]:
-    """A page of items."""
+    """A page of items. Of ``matching`` (up to the limit) there are fewer when their texts are too large together."""
     moment, number = listing.before or (None, None)
     page = {"written_by": listing.written_by, "before_moment": moment, "before": number, "limit": listing.limit}
     return await fetch_all(connection, _LIST, filter_parameters(listing.filters) | page)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from shared.db.database import Connection, Row, fetch_all
+from shared.memory.store import MAX_ANSWER_BYTES
 
-_FOUND: Final = """
+_FOUND: Final = f"""
 WITH found AS (
     SELECT number, place FROM unnest(%(numbers)s::bigint[]) WITH ORDINALITY AS f (number, place)),
 counted AS (
@@ -18,12 +19,18 @@ asked AS (
     ON CONFLICT (microdao_id, agent_id, day) DO UPDATE SET queries = a.queries + 1, misses = a.misses + %(misses)s)
 SELECT i.id, i.number, i.tier, s.kind AS scope_kind, s.name AS scope_name, i.text, i.occurred_at, i.session_id,
     i.channel_id, i.document_id, i.position, i.source,
-    CASE WHEN %(with_content)s THEN i.content ELSE '{}' END AS content
-FROM found JOIN memory_item i USING (number) JOIN memory_scope s USING (scope_id) ORDER BY place
+    CASE WHEN %(with_content)s THEN i.content ELSE '{{}}' END AS content
+FROM (
+    SELECT i.*, place, sum(octet_length(i.text)) OVER (ORDER BY place) - octet_length(i.text) AS bytes_before
+    FROM found JOIN memory_item i USING (number)) i
+JOIN memory_scope s USING (scope_id) WHERE bytes_before < {MAX_ANSWER_BYTES} ORDER BY place
 """
 
-_TURNS: Final = """
-SELECT c.number AS item, n.id, n.text, n.occurred_at, n.step FROM memory_item c CROSS JOIN LATERAL (
+_TURN_CHARACTERS: Final = 10_000
+
+_TURNS: Final = f"""
+SELECT c.number AS item, n.id, left(n.text, {_TURN_CHARACTERS}) AS text, n.occurred_at, n.step
+FROM memory_item c CROSS JOIN LATERAL (
     (SELECT p.id, p.text, p.occurred_at, -1 AS step, p.number FROM memory_item p
     WHERE p.scope_id = c.scope_id AND p.thread = c.thread AND p.tier = c.tier
         AND (p.occurred_at, p.number) < (c.occurred_at, c.number) AND (p.expires_at IS NULL OR p.expires_at > now())
