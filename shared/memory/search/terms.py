@@ -103,9 +103,9 @@ def _latin(word: str) -> str:
 
 
 def _english_stem(word: str) -> str:
-    from snowballstemmer import stemmer  # loads 36 languages; only who searches pays for it
+    from Stemmer import Stemmer
 
-    stem: str = stemmer("english").stemWord(word)  # a stemmer of its own: it keeps state, and threads call this
+    stem: str = Stemmer("english", 0).stemWord(word)  # a stemmer of its own: it keeps state, and threads call this
     return stem
 
 
