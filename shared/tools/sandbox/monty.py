@@ -1,6 +1,6 @@
 """The ``monty`` backend: short glue code that a model wrote, in an interpreter that has no system to break out to.
 
-It is a subset of Python (no inheritance, no ``yield``, few modules) and costs under a millisecond a run.
+It is a subset of Python (no inheritance, no ``yield``, few modules) and costs a millisecond or two a run.
 """
 
 import asyncio
