@@ -240,7 +240,9 @@ async def test_what_each_chunk_keeps_is_bounded_in_all_of_them_together(api: Api
     assert (await done(api, "POST", f"{MEMORY}/documents", short))["chunks"] == 1
 
 
-async def test_an_answer_with_the_longest_texts_is_bounded_and_no_page_passes_one_over(api: Api):
+async def test_an_answer_with_the_longest_texts_is_bounded_and_no_page_passes_one_over(
+    api: Api, database: Database, microdao: str
+):
     long = "The mill grinds rye. " * 45_000
     for number in range(11):
         await store(api, f"{number} {long}", session_id="s1", occurred_at=f"2026-01-01T00:00:{number:02}Z")
@@ -255,6 +257,7 @@ async def test_an_answer_with_the_longest_texts_is_bounded_and_no_page_passes_on
     assert seen == [["The", *(str(number) for number in range(10, 1, -1))], ["1", "0"]]
     found = await ask(api, "Who grinds rye?", k=100, context_turns=5, mode="lexical")
     assert len(found) == 9
+    assert await rows_of(database, microdao, "memory_use") == 9  # what was left out was no hit
     assert {len(turn["text"]) for one in found for turn in one["before"] + one["after"]} == {10_000, 14}
     body = {"agent_id": AGENT, "session_id": "s1", "max_tokens": 200_000, "limit": 500}
     assert [one["text"] for one in (await done(api, "POST", f"{MEMORY}/recent", body))["messages"]] == [

@@ -7,8 +7,10 @@ from shared.db.database import Connection, Row, fetch_all
 from shared.memory.store import MAX_ANSWER_BYTES
 
 _FOUND: Final = f"""
-WITH found AS (
-    SELECT number, place FROM unnest(%(numbers)s::bigint[]) WITH ORDINALITY AS f (number, place)),
+WITH measured AS (
+    SELECT i.number, place, sum(octet_length(i.text)) OVER (ORDER BY place) - octet_length(i.text) AS bytes_before
+    FROM unnest(%(numbers)s::bigint[]) WITH ORDINALITY AS f (number, place) JOIN memory_item i USING (number)),
+found AS (SELECT number, place FROM measured WHERE bytes_before < {MAX_ANSWER_BYTES}),
 counted AS (
     INSERT INTO memory_use AS u (scope_id, item, hits)
     SELECT i.scope_id, i.number, 1 FROM found JOIN memory_item i USING (number) ORDER BY i.number
@@ -20,10 +22,7 @@ asked AS (
 SELECT i.id, i.number, i.tier, s.kind AS scope_kind, s.name AS scope_name, i.text, i.occurred_at, i.session_id,
     i.channel_id, i.document_id, i.position, i.source,
     CASE WHEN %(with_content)s THEN i.content ELSE '{{}}' END AS content
-FROM (
-    SELECT i.*, place, sum(octet_length(i.text)) OVER (ORDER BY place) - octet_length(i.text) AS bytes_before
-    FROM found JOIN memory_item i USING (number)) i
-JOIN memory_scope s USING (scope_id) WHERE bytes_before < {MAX_ANSWER_BYTES} ORDER BY place
+FROM found JOIN memory_item i USING (number) JOIN memory_scope s USING (scope_id) ORDER BY place
 """
 
 _TURN_CHARACTERS: Final = 10_000
@@ -55,9 +54,9 @@ async def read_texts(connection: Connection, numbers: Sequence[int], characters:
 
 
 async def finish(connection: Connection, numbers: Sequence[int], asked: Mapping[str, Any]) -> list[Row]:
-    """The items with these numbers, in this order; ends the transaction in the same round trip.
+    """The items with these numbers, in this order, as far as an answer may go; ends the transaction, too.
 
-    Counts the query (``microdao_id``, ``agent_id``, ``misses`` 0 or 1) and a hit for each item.
+    One round trip for all. Counts the query (``microdao_id``, ``agent_id``, ``misses`` 0 or 1) and a hit for each item.
     """
     async with connection.pipeline():
         cursor = await connection.execute(_FOUND, {"numbers": list(numbers), **asked})
