@@ -82,6 +82,12 @@ def test_every_split_point_of_every_secret(parts: tuple[str, ...]) -> None:
         assert secret[:16] not in "".join(pieces), cut
 
 
+@pytest.mark.parametrize("before", ["_", "(", "é", "\\n", "4", "a"])
+def test_an_account_number_after_any_character(before: str) -> None:
+    text = f"{before}DE89 3704 0044 0532 0130 00"
+    assert "".join(streamed(list(text), POLICY)) == whole(text, POLICY)
+
+
 @pytest.mark.parametrize("policy", [POLICY, CONFIGURED], ids=["built-in", "configured"])
 @settings(max_examples=400, deadline=None)
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 10_000), max_size=20))

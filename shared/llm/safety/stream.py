@@ -26,7 +26,8 @@ _PEM_END = "-----END "
 _UNSTRIPPED = re.compile(f"[!-~][{HIDDEN}{JOINERS}]*\\Z")
 _OPENING = re.compile(
     rf"(?:{WORD_BEGIN}(?:bearer\s{{1,4}}|{ASSIGNED}[\"']?\s{{0,4}}(?:[=:]\s{{0,4}})?"
-    r"|[2-6][0-9]{3}(?:[ -][0-9]{4,6}){0,3} |(?-i:[A-Z]{2}[0-9]{2}[A-Z0-9 ]{0,40}))|-----BEGIN[A-Z0-9 ]{0,160})\Z",
+    r"|[2-6][0-9]{3}(?:[ -][0-9]{4,6}){0,3} )|(?<![A-Z0-9])(?-i:[A-Z]{2}[0-9]{2}[A-Z0-9 ]{0,40})"
+    r"|-----BEGIN[A-Z0-9 ]{0,160})\Z",
     re.IGNORECASE | re.ASCII,
 )
 
