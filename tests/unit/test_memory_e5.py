@@ -41,6 +41,21 @@ HOSTILE = {
     "special marks": "<s></s><pad><mask><unk>" * 1_000,
 }
 
+LOAD_AND_WATCH = """
+import sys
+from pathlib import Path
+from shared.memory.embedding.e5 import MultilingualE5
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            print("whole" if "numpy" in sys.modules else "missing")
+
+sys.meta_path.insert(0, Watch())
+MultilingualE5(Path(sys.argv[1])).warm()
+"""
+"""Says whether numpy was there when onnxruntime began to be imported."""
+
 
 @pytest.fixture(scope="module")
 def model(models):
@@ -216,3 +231,10 @@ def test_neither_the_wheel_nor_its_engine_is_loaded_and_the_word_table_stays_on_
     modules, maps, peak_kb = done.stdout.split("\n")[:3]
     assert (modules, maps) == ("[]", "[]")
     assert int(peak_kb) < 200_000
+
+
+def test_numpy_is_whole_before_onnxruntime_enters_it(models):
+    # Else a chat that imports numpy while the model loads in a thread breaks both imports for as long as it runs.
+    command = [sys.executable, "-c", LOAD_AND_WATCH, str(models)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["whole"], done.stderr

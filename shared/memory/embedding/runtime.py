@@ -11,6 +11,9 @@ _BUILD_TIMEOUT_S = 300.0
 
 def open_session(file: Path) -> Any:
     """One thread and no spinning: on a busy machine more threads are slower, not faster."""
+    # numpy first and whole: onnxruntime enters it by a back door, and when another thread is importing it meanwhile,
+    # both imports fail, for good ("cannot load module more than once per process").
+    import numpy  # noqa: F401
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
