@@ -1,13 +1,13 @@
 """Many streams at once through a real API process: none fails, its memory stays flat, every one is in the ledger."""
 
 import asyncio
-import itertools
+import math
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,8 +45,16 @@ class Tally:
         return statistics.median(self.resident[-third:]) / statistics.median(self.resident[third : 2 * third])
 
 
-async def stream_for(database: Database, database_url: str, microdao: str, *, streams: int, seconds: float) -> Tally:
-    """Keep so many streams open for so long, a tenth of the clients leaving early, and check them in the ledger."""
+async def stream_for(
+    database: Database,
+    database_url: str,
+    microdao: str,
+    *,
+    streams: int,
+    seconds: float = math.inf,
+    calls: int = sys.maxsize,
+) -> Tally:
+    """Keep so many streams open for so long or so many calls, leave a tenth of them early, and check the ledger."""
     key = (await Keys(database, SECRET_KEY).create(microdao, ["member"], "soak")).secret
     tally = Tally()
     async with _provider() as provider_url, _api(database_url, provider_url) as (url, process):
@@ -54,26 +62,25 @@ async def stream_for(database: Database, database_url: str, microdao: str, *, st
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(url, headers=headers, connector=connector) as session:
             watcher = asyncio.create_task(_watch(process, tally))
-            ends_at, numbers = time.monotonic() + seconds, itertools.count(1)
+            ends_at, numbers = time.monotonic() + seconds, iter(range(1, calls + 1))
             await asyncio.gather(*(_client(session, numbers, ends_at, tally) for _ in range(streams)))
             watcher.cancel()
         await _check_ledger(database, microdao, tally)
     return tally
 
 
-async def _client(
-    session: aiohttp.ClientSession, numbers: "itertools.count[int]", ends_at: float, tally: Tally
-) -> None:
+async def _client(session: aiohttp.ClientSession, numbers: Iterator[int], ends_at: float, tally: Tally) -> None:
     body = {
         "model": "gpt-4.1-mini",
         "messages": [{"role": "user", "content": QUESTION}],
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    while time.monotonic() < ends_at:
-        leaves = next(numbers) % _LEAVE_EVERY == 0
+    for number in numbers:
+        if time.monotonic() >= ends_at:
+            return
         try:
-            await _one_stream(session, body, tally, leaves=leaves)
+            await _one_stream(session, body, tally, leaves=number % _LEAVE_EVERY == 0)
         except Exception as error:
             tally.faults.append(repr(error))
 
