@@ -1,8 +1,11 @@
 """Removes what runs of tools leave behind, once it is old: arguments, results, how many tools were in prompts."""
 
+from collections.abc import Awaitable, Callable
+
 from shared.db.batches import remove_in_batches
 from shared.db.database import Connection, Database
 from shared.tools.execution import store_pruning
+from shared.tools.execution.store_pruning import Page
 
 _BATCH = 1_000
 _MOST_BATCHES = 20
@@ -25,15 +28,23 @@ class ExecutionPruning:
 
         Nobody is waited for: what another transaction holds is passed over.
         """
-        kinds = (self._prune_finished, self._prune_never_run, self._prune_prompts)
-        removed = [await remove_in_batches(self._database, prune, size=_BATCH, most=_MOST_BATCHES) for prune in kinds]
-        return sum(removed)
+        return (
+            await self._page_by_page(store_pruning.prune_finished)
+            + await self._page_by_page(store_pruning.prune_never_run)
+            + await remove_in_batches(self._database, self._prune_prompts, size=_BATCH, most=_MOST_BATCHES)
+        )
 
-    async def _prune_finished(self, connection: Connection) -> int:
-        return await store_pruning.prune_finished(connection, days=self._days, queue=self._queue, limit=_BATCH)
-
-    async def _prune_never_run(self, connection: Connection) -> int:
-        return await store_pruning.prune_never_run(connection, days=self._days, queue=self._queue, limit=_BATCH)
+    async def _page_by_page(self, prune: Callable[..., Awaitable[Page]]) -> int:
+        """What a page keeps is passed over by the next one."""
+        removed = kept = 0
+        for _ in range(_MOST_BATCHES):
+            async with self._database.system() as connection:
+                page = await prune(connection, days=self._days, queue=self._queue, skip=kept, limit=_BATCH)
+            removed += page.removed
+            kept += page.seen - page.removed
+            if page.seen < _BATCH:
+                break
+        return removed
 
     async def _prune_prompts(self, connection: Connection) -> int:
         return await store_pruning.prune_prompts(connection, days=self._days, limit=_BATCH)
