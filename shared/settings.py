@@ -18,6 +18,9 @@ from shared.errors import SettingError
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG_DIR = ROOT / "infra" / "config"
 PROFILES = ("dev", "staging", "prod")
+LEAST_EXECUTION_DAYS = 14
+"""Queues keep messages that long, dead-letter queues too: what is delivered twice still finds how its run ended."""
+MOST_DAYS = 36_500
 
 Profile = Literal["dev", "staging", "prod"]
 
@@ -70,6 +73,7 @@ class Settings:
     sandbox_modules: str = ""
     notification_read_days: int = 30
     notification_days: int = 90
+    execution_days: int = 90
     platform_url: str = ""
     platform_token: str = ""
     engine_health_url: str = ""
@@ -132,6 +136,7 @@ VARIABLES: dict[str, str] = {
     "sandbox_modules": "DAARION_SANDBOX_MODULES",
     "notification_read_days": "DAARION_NOTIFICATION_READ_DAYS",
     "notification_days": "DAARION_NOTIFICATION_DAYS",
+    "execution_days": "DAARION_EXECUTION_DAYS",
     "platform_url": "DAARION_PLATFORM_URL",
     "platform_token": "DAARION_PLATFORM_TOKEN",
     "engine_health_url": "DAARION_ENGINE_HEALTH_URL",
@@ -198,14 +203,24 @@ def _check_ranges(settings: Settings) -> None:
         "llm_reservation_ttl_s",
         "llm_default_completion_tokens",
         "usd_per_1t",
-        "notification_read_days",
-        "notification_days",
     ):
         if cast(float, getattr(settings, name)) <= 0:
             raise SettingError(f"{VARIABLES[name]} must be above 0")
     if settings.stream_ping_s < 0:
         raise SettingError(f"{VARIABLES['stream_ping_s']} must be 0 (off) or above")
+    _check_days(settings)
     _check_ways_out(settings)
+
+
+def _check_days(settings: Settings) -> None:
+    for name, least, why in (
+        ("notification_read_days", 1, ""),
+        ("notification_days", 1, ""),
+        ("execution_days", LEAST_EXECUTION_DAYS, " (as long as a queue may deliver a call once more)"),
+    ):
+        days = cast(int, getattr(settings, name))
+        if not least <= days <= MOST_DAYS:
+            raise SettingError(f"{VARIABLES[name]} must be between {least}{why} and {MOST_DAYS}; it is {days}")
 
 
 def _check_ways_out(settings: Settings) -> None:

@@ -89,7 +89,7 @@ async def analytics(
     tool: Annotated[str | None, Query(min_length=1, max_length=200)] = None,
     group_by: Annotated[str, Query(max_length=50, description="tool, agent, day, or several with commas")] = "tool",
 ) -> UsageView:
-    """Runs, failures by code, times, cost; and the tools that nobody used."""
+    """Runs, failures by code, times, cost; and the tools that nobody used. Runs that were removed are not counted."""
     principal = within(principal, microdao_id)
     await permit(services, principal, "usage.read")
     since, until = parse_period(period)

@@ -155,7 +155,7 @@ def is_agent(principal: Principal) -> bool:
 
 
 async def call_tool(body: CallBody, services: ServicesDep, principal: PrincipalDep) -> OutcomeView:
-    """Run a tool for an agent and wait for its result. The same idempotency key gives the same run."""
+    """Run a tool for an agent and wait for its result. The same idempotency key gives the same run while it is kept."""
     principal = within(principal, body.microdao_id)
     outcome = await services.toolbox.execute(
         principal,

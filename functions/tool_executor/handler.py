@@ -50,7 +50,7 @@ async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
     """``{"task": "sweep"}``: send again what nobody acted on for a minute, or with ``lost_queue`` everything.
 
     Executions whose runner died are settled, follow-ups that are due fire, sessions whose process died in a turn are
-    failed, old notifications are removed.
+    failed, old notifications and executions are removed.
     ``{"task": "refresh_imports"}``: look at the sources of imported tools whose time has come.
     """
     if event.get("task") == "refresh_imports":
@@ -63,6 +63,7 @@ async def run_task(services: Services, event: dict[str, Any]) -> dict[str, Any]:
     await services.followups.fire_due()
     await services.agents.sweep()
     await services.pruning.sweep()
+    await services.execution_pruning.sweep()
     return {"requeued": requeued}
 
 

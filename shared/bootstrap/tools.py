@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shared.tools.catalogue.imports.imports import Imports
     from shared.tools.catalogue.imports.packs import Packs
     from shared.tools.catalogue.plugins import Plugins
+    from shared.tools.execution.pruning import ExecutionPruning
     from shared.tools.executors.outside import Outside
     from shared.tools.executors.python import PythonExecutor
     from shared.tools.ports import OuterExecutor
@@ -110,6 +111,14 @@ class ToolServices(CoreServices):
 
         settings = self.settings
         return Pruning(self.database, read_days=settings.notification_read_days, days=settings.notification_days)
+
+    @cached_property
+    def execution_pruning(self) -> "ExecutionPruning":
+        """What removes old executions."""
+        from shared.tools.execution.pruning import ExecutionPruning
+        from shared.tools.toolbox import QUEUE
+
+        return ExecutionPruning(self.database, days=self.settings.execution_days, queue=QUEUE)
 
     @cached_property
     def resealing(self) -> "Resealing":

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import psycopg
 
-from shared.db.database import Database, Row
+from shared.db.batches import remove_in_batches
+from shared.db.database import Connection, Database, Row
 from shared.errors import ApiError
 from shared.ids import new_id
 from shared.observability import Log, correlation_id
@@ -25,6 +26,8 @@ which callers can make up."""
 KEPT_DAYS: Final = 90
 WRITE_WITHIN_S: Final = 2.0
 _MAX_CHARACTERS: Final = 200
+_SWEEP_BATCH = 1_000
+_MOST_BATCHES = 20
 _log = Log("policy")
 
 
@@ -131,9 +134,9 @@ class DenialLog:
                 connection, agent_id=agent_id, tool=tool, action=action, since=since, before=before, limit=limit
             )
 
-    async def sweep(self) -> None:
-        """Forget what is older than ``KEPT_DAYS``."""
-        await store_denials.delete_old(self._database, KEPT_DAYS)
+    async def sweep(self) -> int:
+        """Forget what is older than ``KEPT_DAYS``, some thousands of rows at most; how many. The next sweep goes on."""
+        return await remove_in_batches(self._database, _delete_old, size=_SWEEP_BATCH, most=_MOST_BATCHES)
 
     def _bounded(self, denial: Denial) -> Denial:
         minute = self._clock() // 60
@@ -167,3 +170,7 @@ def _row(denial: Denial, count: int) -> dict[str, Any]:
         "count": count,
         **{name: getattr(denial, name) for name in kept},
     }
+
+
+async def _delete_old(connection: Connection) -> int:
+    return await store_denials.delete_old(connection, days=KEPT_DAYS, limit=_SWEEP_BATCH)

@@ -46,6 +46,12 @@ async def list_page(
     )
 
 
-async def delete_old(database: Database, days: int) -> None:
-    """Forget the refusals of every microDAO that are older (system role)."""
-    await database.run("DELETE FROM policy_denial WHERE last_denied_at < now() - make_interval(days => %s)", (days,))
+async def delete_old(connection: Connection, *, days: int, limit: int) -> int:
+    """Forget the oldest refusals of every microDAO that are older (system role); how many."""
+    cursor = await connection.execute(
+        "DELETE FROM policy_denial WHERE id IN ("
+        " SELECT id FROM policy_denial WHERE last_denied_at < now() - make_interval(days => %s)"
+        " ORDER BY last_denied_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+        (days, limit),
+    )
+    return cursor.rowcount

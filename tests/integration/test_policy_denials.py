@@ -154,3 +154,42 @@ async def test_the_sweep_forgets_what_is_old(policy: Policy, database: Database,
         )
     await policy.denials.sweep()
     assert [row["resource_id"] for row in await rows(policy, microdao)] == ["new"]
+
+
+async def age(database: Database, microdao: str, days: int) -> None:
+    """Everything that was refused there was refused so many days ago."""
+    async with database.tenant(microdao) as connection:
+        await connection.execute(
+            "UPDATE policy_denial SET last_denied_at = now() - make_interval(days => %s, secs => count)", (days,)
+        )
+
+
+async def test_a_sweep_is_bounded_begins_with_the_oldest_and_rivals_share_the_work(
+    policy: Policy, database: Database, microdao: str, other_microdao: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await policy.denials.sweep()
+    monkeypatch.setattr(denials, "_SWEEP_BATCH", 10)
+    monkeypatch.setattr(denials, "_MOST_BATCHES", 2)
+    for number in range(30):
+        await refuse(policy, microdao, resource_id=f"key_{number}")
+    for number in range(15):
+        await refuse(policy, other_microdao, resource_id=f"key_{number}")
+    await age(database, microdao, 92)
+    await age(database, other_microdao, 91)
+    assert await policy.denials.sweep() == 20
+    assert (len(await rows(policy, microdao)), len(await rows(policy, other_microdao))) == (10, 15)
+    assert sum(await asyncio.gather(*(policy.denials.sweep() for _ in range(4)))) == 25
+    assert await rows(policy, microdao) + await rows(policy, other_microdao) == []
+
+
+async def test_a_sweep_passes_over_what_another_holds(policy: Policy, database: Database, microdao: str) -> None:
+    await refuse(policy, microdao, resource_id="held")
+    await refuse(policy, microdao, resource_id="free")
+    await age(database, microdao, 91)
+    async with database.tenant(microdao) as connection:
+        await connection.execute("SELECT 1 FROM policy_denial WHERE resource_id = 'held' FOR UPDATE")
+        async with asyncio.timeout(10):
+            await policy.denials.sweep()
+    assert [row["resource_id"] for row in await rows(policy, microdao)] == ["held"]
+    await policy.denials.sweep()
+    assert await rows(policy, microdao) == []

@@ -196,6 +196,39 @@ async def test_a_driver_that_begins_again_takes_the_outcome_of_a_finished_tool(s
     assert (await machine.flow())["steps"][0]["attempts"] == 1
 
 
+async def age_runs(services: Services, member: Principal) -> None:
+    """Every run of a tool ended long ago."""
+    async with services.database.tenant(member.microdao_id) as connection:
+        await connection.execute("UPDATE tool_execution SET finished_at = finished_at - interval '300 days'")
+
+
+async def test_a_flow_taken_up_again_after_months_finds_how_its_tool_ended(services, member):
+    machine = await begin(services, member, CREATE, ADD)
+    await machine.until("tool")
+    await machine.run_tool()  # and the machine is switched off
+    await age_runs(services, member)
+    await services.execution_pruning.sweep()
+    await machine.take("init")
+    await machine.until("done")
+    assert [(step["state"], step["attempts"]) for step in (await machine.flow())["steps"]] == [("succeeded", 1)] * 2
+    assert len(await rows(services, member, "SELECT 1 FROM project")) == 1
+
+
+async def test_a_flow_that_ended_is_shown_as_it_was_when_the_runs_of_its_tools_are_gone(services, member):
+    machine = await begin(services, member, CREATE, ADD)
+    await machine.until("done")
+    shown, ended = await machine.flow(), machine.answer
+    assert shown["result"] is not None
+    await age_runs(services, member)
+    await services.execution_pruning.sweep()
+    assert await rows(services, member, "SELECT 1 FROM tool_execution") == []
+    assert await machine.flow() == shown
+    for phase in ("init", "step", "recover"):  # a message that comes late
+        await machine.take(phase, 1)
+        assert machine.answer == ended
+    assert len(await rows(services, member, "SELECT 1 FROM project")) == 1
+
+
 async def test_a_driver_that_begins_again_sends_out_the_same_execution(services, member):
     machine = await begin(services, member, CREATE)
     job = (await machine.until("tool"))["job"]

@@ -251,3 +251,36 @@ async def test_a_model_that_fails_is_the_tools_failure(with_model: Services, mic
     failed = await call("summarize_channel", channel="general")
     assert failed.status == "failed"
     assert "empty summary" in str(failed.error_message)
+
+
+async def tables_with(database: Database, microdao: str, words: str) -> list[str]:
+    """The tables in which the tenant has a row that says so."""
+    async with database.tenant(microdao) as connection:
+        tables = await fetch_all(
+            connection,
+            "SELECT table_name AS name FROM information_schema.columns JOIN pg_class ON relname = table_name"
+            " WHERE table_schema = 'public' AND column_name = 'microdao_id' AND relkind = 'r' ORDER BY 1",
+        )
+        found = [
+            (one["name"], await fetch_all(connection, f"SELECT 1 FROM {one['name']} t WHERE t::text LIKE %s", (words,)))
+            for one in tables
+        ]
+    return [name for name, rows in found if rows]
+
+
+async def test_what_was_forgotten_is_gone_from_tools_once_their_runs_are_old(
+    services: Services, database: Database, microdao: str, call: Call
+):
+    kept = await call("memory.store", text="The xyzzyword of the safe hangs in the attic.")
+    found = await call("memory.search", query="where hangs the xyzzyword?")
+    assert "xyzzyword" in str(found.result)
+    await services.memory.forget(microdao, SOFIA, kept.result["id"])
+    assert await tables_with(database, microdao, "%xyzzyword%") == ["tool_execution"]
+    async with database.tenant(microdao) as connection:
+        await connection.execute("UPDATE tool_execution SET finished_at = finished_at - interval '89 days 23 hours'")
+    await services.execution_pruning.sweep()
+    assert await tables_with(database, microdao, "%xyzzyword%") == ["tool_execution"]
+    async with database.tenant(microdao) as connection:
+        await connection.execute("UPDATE tool_execution SET finished_at = finished_at - interval '2 hours'")
+    await services.execution_pruning.sweep()
+    assert await tables_with(database, microdao, "%xyzzyword%") == []

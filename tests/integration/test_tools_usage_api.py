@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from shared.bootstrap import Services
-from shared.db.database import Database
+from shared.db.database import Database, fetch_all
 from tests.integration.test_tools_admin_api import BASE, SOFIA, client_of, tool
 
 TOOLS = "/internal/tools"
@@ -119,3 +119,32 @@ async def test_usage(admin: httpx.AsyncClient, services: Services, database: Dat
     assert (old["total"]["runs"], old["total"]["ms_p50"], old["groups"]) == (0, None, [])
     assert (await admin.get(f"{TOOLS}/analytics", params={"group_by": "moon"})).status_code == 400
     assert (await admin.get(f"{TOOLS}/analytics", params={"tool": "unheard"})).status_code == 404
+
+
+async def test_analytics_reach_back_as_far_as_runs_are_kept_and_the_bill_further(
+    admin: httpx.AsyncClient, services: Services, database: Database, microdao: str
+):
+    await services.toolbox.seed(microdao, SOFIA)
+    for name, expression in (("math", "1+1"), ("math", "2+2")):
+        assert await call(admin, name, {"expression": expression}) == "succeeded"
+    assert await call(admin, "project.create", {"name": "x"}) == "succeeded"
+    async with database.tenant(microdao) as connection:
+        await connection.execute(
+            "UPDATE tool_execution SET created_at = created_at - interval '91 days',"
+            " finished_at = finished_at - interval '91 days' WHERE args->>'expression' IS DISTINCT FROM '1+1'"
+        )
+
+    async def year() -> tuple[dict[str, int], dict[str, str | None]]:
+        report = (await admin.get(f"{TOOLS}/analytics", params={"period": "365d"})).json()
+        assert report["total"]["runs"] == sum(one["runs"] for one in report["groups"])
+        unused = {one["name"]: one["last_used_at"] for one in report["unused"]}
+        return {one["tool"]: one["runs"] for one in report["groups"]}, unused
+
+    runs, unused = await year()
+    assert (runs, "project.create" in unused) == ({"math": 2, "project.create": 1}, False)
+    await services.execution_pruning.sweep()
+    runs, unused = await year()
+    assert (runs, unused["project.create"]) == ({"math": 1}, None)
+    async with database.tenant(microdao) as connection:
+        charged = await fetch_all(connection, "SELECT subject FROM usage_event WHERE kind = 'tool' ORDER BY subject")
+    assert [row["subject"] for row in charged] == ["math", "math", "project.create"]

@@ -1,9 +1,11 @@
 """Settings: defaults, profiles, and messages that name the variable."""
 
+import re
+
 import pytest
 
 from shared.errors import SettingError
-from shared.settings import VARIABLES, Settings, load_settings
+from shared.settings import LEAST_EXECUTION_DAYS, ROOT, VARIABLES, Settings, load_settings
 
 
 def test_defaults_and_overrides() -> None:
@@ -33,6 +35,10 @@ def test_the_environment_wins_over_the_profile() -> None:
         ("DAARION_TOOL_PORTS", "80;443"),
         ("DAARION_NOTIFICATION_READ_DAYS", "0"),
         ("DAARION_NOTIFICATION_DAYS", "1.5"),
+        ("DAARION_NOTIFICATION_DAYS", "1000000000"),
+        ("DAARION_EXECUTION_DAYS", "0"),
+        ("DAARION_EXECUTION_DAYS", "13"),
+        ("DAARION_EXECUTION_DAYS", "1000000000"),
         ("DAARION_PLATFORM_URL", "platform.internal"),
         ("DAARION_PLATFORM_URL", "https://user@platform.internal"),
     ],
@@ -51,3 +57,18 @@ def test_ways_out_for_tools() -> None:
         {"DAARION_PRIVATE_HOSTS": "127.0.0.1:9000, [::1]:80", "DAARION_PLATFORM_URL": "http://a:1/x"}
     )
     assert (settings.private_hosts, settings.platform_url) == ("127.0.0.1:9000, [::1]:80", "http://a:1/x")
+
+
+def test_executions_are_kept_as_long_as_a_queue_may_deliver_them_again() -> None:
+    assert load_settings({}).execution_days == 90
+    assert load_settings({"DAARION_EXECUTION_DAYS": "14"}).execution_days == 14
+    with pytest.raises(
+        SettingError, match=r"DAARION_EXECUTION_DAYS must be between 14 .*deliver.* and 36500; it is 13"
+    ):
+        load_settings({"DAARION_EXECUTION_DAYS": "13"})
+
+
+def test_no_queue_keeps_a_message_longer_than_executions_are_kept() -> None:
+    kept = re.findall(r"MessageRetentionPeriod: (\d+)", (ROOT / "template.yaml").read_text(encoding="utf-8"))
+    assert len(kept) >= 6
+    assert max(int(seconds) for seconds in kept) <= LEAST_EXECUTION_DAYS * 86_400

@@ -1,7 +1,6 @@
 """Removes what notifications, webhooks and follow-ups leave behind, once it is old."""
 
-from collections.abc import Awaitable, Callable
-
+from shared.db.batches import remove_in_batches
 from shared.db.database import Connection, Database
 from shared.tools.builtin import store_pruning
 from shared.tools.builtin.notifying import QUEUE
@@ -23,21 +22,9 @@ class Pruning:
 
     async def sweep(self) -> int:
         """Remove what is old enough, so many batches at most, each its own transaction; how many rows."""
-        return (
-            await self._in_batches(self._prune_notifications)
-            + await self._in_batches(self._prune_delivered)
-            + await self._in_batches(self._prune_followups)
-        )
-
-    async def _in_batches(self, prune: Callable[[Connection], Awaitable[int]]) -> int:
-        total = 0
-        for _ in range(_MOST_BATCHES):
-            async with self._database.system() as connection:
-                removed = await prune(connection)
-            total += removed
-            if removed < _BATCH:
-                break
-        return total
+        kinds = (self._prune_notifications, self._prune_delivered, self._prune_followups)
+        removed = [await remove_in_batches(self._database, prune, size=_BATCH, most=_MOST_BATCHES) for prune in kinds]
+        return sum(removed)
 
     async def _prune_notifications(self, connection: Connection) -> int:
         return await store_pruning.prune_notifications(

@@ -79,10 +79,11 @@ async def begin(
     tool = await admit(connection, policy, principal, request)
     fingerprint = args_hash(tool, request)
     execution = _new(tool, request)
-    if await store_executions.insert_execution(connection, execution.id, tool, request, fingerprint):
-        await count_run(policy, principal, tool, request)  # raising takes the row back
-        return execution, True
-    return await _earlier(connection, str(request.idempotency_key), fingerprint), False
+    earlier = await _add(connection, execution, request, fingerprint)
+    if earlier is not None:
+        return earlier, False
+    await count_run(policy, principal, tool, request)  # raising takes the row back
+    return execution, True
 
 
 async def lock(connection: Connection, execution_id: str) -> Execution:
@@ -95,13 +96,19 @@ async def find(connection: Connection, execution_id: str) -> Execution:
     return _found(execution_id, await store_executions.find_execution(connection, execution_id))
 
 
-async def _earlier(connection: Connection, idempotency_key: str, fingerprint: str) -> Execution:
-    row = await store_executions.find_by_key(connection, idempotency_key)
-    if row is None or row["args_hash"] != fingerprint:
-        raise IdempotencyConflict(
-            "this idempotency key was used for another call; take a new key", param="idempotency_key"
-        )
-    return execution_from(row)
+async def _add(
+    connection: Connection, execution: Execution, request: ToolCallRequest, fingerprint: str
+) -> Execution | None:
+    """Write the row; the execution that took the key before, if one did."""
+    for _ in range(2):  # the sweep may remove the earlier one in between: then the key is free again
+        if await store_executions.insert_execution(connection, execution.id, execution.tool, request, fingerprint):
+            return None
+        row = await store_executions.find_by_key(connection, str(request.idempotency_key))
+        if row is not None and row["args_hash"] == fingerprint:
+            return execution_from(row)
+        if row is not None:
+            break
+    raise IdempotencyConflict("this idempotency key was used for another call; take a new key", param="idempotency_key")
 
 
 def _new(tool: Tool, request: ToolCallRequest) -> Execution:
