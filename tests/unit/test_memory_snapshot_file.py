@@ -169,7 +169,8 @@ def test_bad_lines_are_named(lines, message):
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ({"version": 2}, "line 1: this version"),
+        ({"version": 3}, "line 1: this version"),
+        ({"version": 0}, "line 1: this version"),
         ({"version": "1"}, "line 1: this version"),
         ({"version": True}, "line 1: this version"),
         ({"format": "other"}, "this is not the file of a snapshot"),
