@@ -61,6 +61,40 @@ BEGIN ATOMIC
       AND EXISTS (SELECT 1 FROM agent a WHERE a.microdao_id = current_microdao() AND a.agent_id = current_agent());
 END;
 
+-- The tenant role asks for each row whether its scope is the microDAO's. With a scope for each user, an array of them all
+-- would be made for every table of every statement, and searched from its beginning for every row.
+CREATE OR REPLACE PROCEDURE protect_scope_table(target regclass) LANGUAGE plpgsql AS $$
+DECLARE
+    tenants text := format('EXISTS (SELECT 1 FROM memory_scope s WHERE s.scope_id = %s.scope_id'
+        ' AND s.microdao_id = current_microdao())', target);
+    readable text := 'scope_id = ANY ((SELECT agent_scopes(''read''))::integer[])';
+    writable text := 'scope_id = ANY ((SELECT agent_scopes(''write''))::integer[])';
+BEGIN
+    EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', target);
+    EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', target);
+    EXECUTE format('CREATE POLICY own_rows ON %s TO daarion_tenant USING (%s) WITH CHECK (%s)', target, tenants, tenants);
+    EXECUTE format('CREATE POLICY readable ON %s FOR SELECT TO daarion_agent USING (%s)', target, readable);
+    EXECUTE format('CREATE POLICY writable ON %s FOR INSERT TO daarion_agent WITH CHECK (%s)', target, writable);
+    EXECUTE format('CREATE POLICY changeable ON %s FOR UPDATE TO daarion_agent USING (%s) WITH CHECK (%s)', target, writable, writable);
+    EXECUTE format('CREATE POLICY deletable ON %s FOR DELETE TO daarion_agent USING (%s)', target, writable);
+    EXECUTE format('CREATE POLICY all_rows ON %s TO daarion_system USING (true) WITH CHECK (true)', target);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO daarion_tenant, daarion_agent, daarion_system', target);
+END $$;
+
+DO $$
+DECLARE
+    protected regclass;
+    tenants text;
+BEGIN
+    FOR protected IN SELECT format('%I.%I', schemaname, tablename)::regclass FROM pg_policies
+        WHERE policyname = 'own_rows' AND qual LIKE '%tenant_scopes()%' LOOP
+        tenants := format('EXISTS (SELECT 1 FROM memory_scope s WHERE s.scope_id = %s.scope_id'
+            ' AND s.microdao_id = current_microdao())', protected);
+        EXECUTE format('ALTER POLICY own_rows ON %s USING (%s) WITH CHECK (%s)', protected, tenants, tenants);
+    END LOOP;
+END $$;
+DROP FUNCTION tenant_scopes();
+
 -- For how many users a snapshot holds memories. One that holds any is its agent's alone, whatever is shared.
 ALTER TABLE memory_snapshot ADD COLUMN users integer NOT NULL DEFAULT 0;
 CREATE POLICY users_are_not_shared ON memory_snapshot AS RESTRICTIVE TO daarion_agent USING (users = 0 OR EXISTS (
