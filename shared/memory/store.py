@@ -123,8 +123,7 @@ WHERE a.microdao_id = current_microdao() AND a.agent_id = %(agent_id)s GROUP BY 
 async def read_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> Row:
     """Whether the ``agent`` exists, the ``scope_id`` (None without such a scope), and whether it is ``readable`` and
     ``writable`` (in the agent's own transaction)."""
-    row = await fetch_one(connection, _SCOPE, {"agent_id": agent_id, "kind": scope.kind, "name": scope.name})
-    return row or {}
+    return await fetch_one(connection, _SCOPE, _scope_parameters(agent_id, scope)) or {}
 
 
 async def make_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> Row:
@@ -133,7 +132,12 @@ async def make_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> 
         return await read_scope(connection, agent_id, scope)
     async with connection.pipeline():
         await connection.execute(_MAKE_USER_SCOPE)
-        return await read_scope(connection, agent_id, scope)
+        cursor = await connection.execute(_SCOPE, _scope_parameters(agent_id, scope))
+    return await cursor.fetchone() or {}
+
+
+def _scope_parameters(agent_id: str, scope: ScopeRef) -> dict[str, str]:
+    return {"agent_id": agent_id, "kind": scope.kind, "name": scope.name}
 
 
 async def insert_item(connection: Connection, item: Mapping[str, Any]) -> str:
