@@ -62,7 +62,7 @@ class Intake:
                 if not found["agent"]:
                     raise no_agent(agent_id)
                 if found["scope_id"] is None and scope.kind == "user":
-                    raise _forgotten(scope)
+                    raise forgotten_meanwhile()
                 if found["scope_id"] is None or not (found["readable"] or for_all):
                     raise NotFound(f"there is no memory of {scope.kind} {scope.name!r} for {agent_id}", param="scope")
                 if not (found["writable"] or for_all):
@@ -157,13 +157,13 @@ def _taken_away(scope: ScopeRef) -> Iterator[None]:
         yield
     except (InsufficientPrivilege, ForeignKeyViolation):
         if scope.kind == "user":
-            raise _forgotten(scope) from None
+            raise forgotten_meanwhile() from None
         raise Unauthorized(f"the memory of {scope.kind} {scope.name} was taken away meanwhile") from None
 
 
-def _forgotten(scope: ScopeRef) -> Conflict:
+def forgotten_meanwhile() -> Conflict:
     """A user's scope was made or found and then deleted: it comes again with the next try."""
-    return Conflict(f"what was kept for the user {scope.name} was forgotten at this moment; try again", param="user_id")
+    return Conflict("what was kept for this user was forgotten at this moment; try again", param="user_id")
 
 
 def no_agent(agent_id: str) -> NotFound:

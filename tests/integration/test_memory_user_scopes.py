@@ -283,3 +283,27 @@ async def test_what_an_agent_may_write_of_users_is_its_users_alone(world: World)
     assert world.scope in row["w"]
     assert len(row["w"]) == 2, "its own, too"
     assert set(row["r"]) <= {world.scope, *others["r"]}
+
+
+async def test_what_opens_scopes_does_not_rest_on_what_hides_them(world: World):
+    """The function alone, in a role that sees every scope and grant."""
+    for kind, grantee in (("agent", B), ("agent", A), ("team", TEAM)):
+        await world.share("write", kind, grantee)
+    opened = {}
+    async with world.database.system() as connection:
+        for agent, user in ((A, OLENA), (A, IHOR), (A, ""), (B, OLENA), (B, "")):
+            await connection.execute(
+                "SELECT set_config('daarion.microdao_id', %s, true), set_config('daarion.agent_id', %s, true),"
+                " set_config('daarion.user_id', %s, true)",
+                (world.microdao, agent, user),
+            )
+            row = await fetch_one(connection, "SELECT find_agent_scopes('read') AS r, find_agent_scopes('write') AS w")
+            assert row
+            opened[agent, user] = (world.scope in row["r"], world.scope in row["w"])
+    assert opened == {
+        (A, OLENA): (True, True),
+        (A, IHOR): (False, False),
+        (A, ""): (False, False),
+        (B, OLENA): (False, False),
+        (B, ""): (False, False),
+    }
