@@ -69,16 +69,18 @@ def _any_value(connection: psycopg.Connection, table: str, column: str, kind: st
 
 
 @contextmanager
-def every_table_filled(connection: psycopg.Connection, microdao_id: str, agent_id: str) -> Iterator[dict[str, Any]]:
+def every_table_filled(
+    connection: psycopg.Connection, microdao_id: str, agent_id: str, user_id: str | None = None
+) -> Iterator[dict[str, Any]]:
     """One row of this tenant in every protected table, until the end of the block; the values that matter.
 
-    The scopes' rows lie in the agent's own scope. References are not checked: only whose a row is counts.
-    ``connection`` is a superuser's.
+    The scopes' rows lie in the agent's own scope, or in that of its user. References are not checked: only whose a row
+    is counts. ``connection`` is a superuser's.
     """
     found = connection.execute(
         "SELECT scope_id, space_id FROM memory_scope, add_memory_space('any', 3, 'retired') AS s (space_id)"
-        " WHERE microdao_id = %s AND kind = 'agent' AND name = %s",
-        (microdao_id, agent_id),
+        " WHERE microdao_id = %s AND kind = %s AND name = %s AND agent_id IS NOT DISTINCT FROM %s",
+        (microdao_id, "user" if user_id else "agent", user_id or agent_id, agent_id if user_id else None),
     ).fetchone()
     assert found
     fixed = {"microdao_id": microdao_id, "agent_id": agent_id, "scope_id": found[0], "space_id": found[1]}

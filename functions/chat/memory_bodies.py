@@ -21,6 +21,8 @@ __all__ = [
     "ScopeBody",
     "ScopeView",
     "Tier",
+    "UserBody",
+    "UserQuery",
     "acting",
     "read_cursor",
     "scope_ref",
@@ -28,6 +30,9 @@ __all__ = [
 ]
 
 Identifier = Annotated[str, Field(min_length=1, max_length=200)]
+UserQuery = Annotated[
+    str | None, Query(min_length=1, max_length=200, description="The end user whose memory belongs to it.")
+]
 Source = Annotated[str, Field(max_length=1000)]
 ForAll = Annotated[
     Literal["microdao"] | None, Query(description="What is the whole microDAO's; takes the right to share memory")
@@ -42,9 +47,17 @@ class AgentBody(Body):
     microdao_id: Identifier | None = None
 
 
-class ScopeBody(AgentBody):
+class UserBody(AgentBody):
+    """And for which end user of the agent's (``user_id``, any text of yours): what it remembers for that one alone
+    belongs to it then. Without it no user's memory does."""
+
+    user_id: Identifier | None = None
+
+
+class ScopeBody(UserBody):
     """Where in it: the agent's own memory, or what ``owner_agent_id`` shares with it; a team's (``team_id``) that it
-    belongs to or that is shared with it; or the whole microDAO's, which takes the right to share memory."""
+    belongs to or that is shared with it; the whole microDAO's, which takes the right to share memory; or what the agent
+    keeps for an end user alone (``user_id``)."""
 
     scope: ScopeKind = "agent"
     owner_agent_id: Identifier | None = None
@@ -57,7 +70,7 @@ class ScopeBody(AgentBody):
 
 
 class ScopeView(View):
-    """Whose memory it is."""
+    """Whose memory it is. Of kind ``user`` the name is the end user's id."""
 
     kind: ScopeKind
     name: str
@@ -74,6 +87,8 @@ async def acting(
 
 async def scope_ref(services: Services, principal: Principal, body: ScopeBody) -> ScopeRef:
     """The scope that a body names. Raises InvalidRequest, or Unauthorized for the microDAO's when not permitted."""
+    if body.user_id is not None or body.scope == "user":
+        return _user_scope(body)
     if body.owner_agent_id is not None and body.scope != "agent":
         raise InvalidRequest("owner_agent_id goes with scope agent", param="owner_agent_id")
     if body.scope == "microdao":
@@ -84,6 +99,14 @@ async def scope_ref(services: Services, principal: Principal, body: ScopeBody) -
     if body.team_id is None:
         raise InvalidRequest("team_id must name the team", param="team_id")
     return ScopeRef("team", body.team_id)
+
+
+def _user_scope(body: ScopeBody) -> ScopeRef:
+    if body.user_id is None:
+        raise InvalidRequest("user_id must name the user", param="user_id")
+    if body.owner_agent_id or body.team_id or ("scope" in body.model_fields_set and body.scope != "user"):
+        raise InvalidRequest("user_id goes with no other scope than user", param="user_id")
+    return ScopeRef("user", body.user_id)
 
 
 def write_cursor(row: dict[str, Any]) -> str:

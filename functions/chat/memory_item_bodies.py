@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, AwareDatetime, Field, model_validator
 
-from functions.chat.memory_bodies import AgentBody, Identifier, ScopeBody, ScopeView, Source
+from functions.chat.memory_bodies import Identifier, ScopeBody, ScopeView, Source, UserBody
 from functions.chat.schemas import Body, View
 from shared.memory.model import ScopeKind, SearchMode, Tier
 
@@ -60,7 +60,7 @@ class QueryFilters(Body):
     metadata: dict[str, Any] = Field(default_factory=dict, max_length=20)
 
 
-class QueryBody(AgentBody):
+class QueryBody(UserBody):
     """What to look for, in all that the agent may read or in some ``scopes`` only.
 
     ``context_turns`` brings so many neighbours before and after each memory. ``mode`` can switch off words or meaning.
@@ -69,7 +69,7 @@ class QueryBody(AgentBody):
     query: str = Field(min_length=1, max_length=20_000, pattern=r"\S")
     k: int = Field(default=5, ge=1, le=100, validation_alias=AliasChoices("k", "limit"))
     memory_types: Tiers
-    scopes: list[ScopeKind] = Field(default_factory=list, max_length=3)
+    scopes: list[ScopeKind] = Field(default_factory=list, max_length=4)
     filters: QueryFilters = Field(default_factory=QueryFilters)
     mode: SearchMode = "hybrid"
     context_turns: int = Field(default=0, ge=0, le=5)
@@ -116,7 +116,7 @@ class QueryView(View):
     memories: list[RecollectionView]
 
 
-class RecentBody(AgentBody):
+class RecentBody(UserBody):
     """A channel or session, and how much of it: the newest messages that fit into ``max_tokens`` together."""
 
     channel_id: Identifier | None = None
@@ -160,8 +160,8 @@ class ItemPage(View):
     next: str | None
 
 
-class ForgetBody(AgentBody):
-    """Which memories to delete; at least one condition."""
+class ForgetBody(UserBody):
+    """Which memories to delete, of the agent's own or of those it keeps for the user; at least one condition."""
 
     memory_types: Tiers
     filters: QueryFilters = Field(default_factory=QueryFilters)
@@ -174,7 +174,7 @@ class ForgottenView(View):
 
 
 class StatsView(View):
-    """An agent's memory in figures. ``pending`` counts what is not yet found by meaning."""
+    """An agent's memory in figures, with its users'. ``pending`` counts what is not yet found by meaning."""
 
     agent_id: str
     items: dict[Tier, int]

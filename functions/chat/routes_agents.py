@@ -31,10 +31,11 @@ class SessionPage(View):
 
 
 class SessionState(View):
-    """Everything about one session."""
+    """Everything about one session. ``user_id`` is the end user for whom it was opened."""
 
     session_id: str
     agent_id: str
+    user_id: str | None
     state: str
     iteration: int
     searches_used: int

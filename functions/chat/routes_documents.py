@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
-from functions.chat.memory_bodies import ForAll, ScopeBody, Source, acting, scope_ref
+from functions.chat.memory_bodies import ForAll, ScopeBody, Source, UserQuery, acting, scope_ref
 from functions.chat.schemas import ERRORS, Accepted, View
 from shared.bootstrap import Services
 from shared.errors import InvalidRequest
@@ -98,12 +98,13 @@ async def list_documents(
     services: ServicesDep,
     principal: PrincipalDep,
     microdao_id: TenantQuery = None,
+    user_id: UserQuery = None,
     after: Cursor = None,
     limit: PageLimit = 100,
 ) -> DocumentPage:
     """Those that the agent may read."""
     principal = await _reader(services, principal, microdao_id, agent_id)
-    rows = await services.memory.documents.list_page(principal.microdao_id, agent_id, after or "", limit)
+    rows = await services.memory.documents.list_page(principal.microdao_id, agent_id, after or "", limit, user_id)
     return DocumentPage(documents=[_view(row) for row in rows], next=rows[-1]["id"] if len(rows) == limit else None)
 
 
@@ -114,10 +115,11 @@ async def get_document(
     services: ServicesDep,
     principal: PrincipalDep,
     microdao_id: TenantQuery = None,
+    user_id: UserQuery = None,
 ) -> DocumentView:
     """With how much of it is found by meaning. Its chunks: the agent's items with this ``document_id``."""
     principal = await _reader(services, principal, microdao_id, agent_id)
-    return _view(await services.memory.documents.get(principal.microdao_id, agent_id, document_id))
+    return _view(await services.memory.documents.get(principal.microdao_id, agent_id, document_id, user_id))
 
 
 @router.delete("/{document_id}", summary="Forget a document")
@@ -127,12 +129,14 @@ async def delete_document(
     services: ServicesDep,
     principal: PrincipalDep,
     microdao_id: TenantQuery = None,
+    user_id: UserQuery = None,
     scope: ForAll = None,
 ) -> Accepted:
     """With all its chunks, their postings and embeddings."""
     principal = within(principal, microdao_id)
     await permit(services, principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
-    await services.memory.documents.delete(principal.microdao_id, agent_id, document_id, by_admin=scope is not None)
+    by_admin = scope is not None
+    await services.memory.documents.delete(principal.microdao_id, agent_id, document_id, user_id, by_admin=by_admin)
     return Accepted()
 
 

@@ -10,6 +10,7 @@ from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.memory_bodies import (
     ForAll,
+    UserQuery,
     acting,
     read_cursor,
     scope_ref,
@@ -72,12 +73,14 @@ async def store(body: StoreBody, services: ServicesDep, principal: PrincipalDep)
 
 @router.post("/query", summary="Find memories by meaning and words")
 async def query(body: QueryBody, services: ServicesDep, principal: PrincipalDep) -> QueryView:
-    """What the agent may read, best first: its own memory, its teams', its microDAO's and what is shared with it."""
+    """What the agent may read, best first: its own memory, its teams', its microDAO's and what is shared with it; with
+    ``user_id`` also what it keeps for that user, and never for another."""
     principal = await acting(services, principal, body)
     found = await services.memory.query(
         MemoryQuery(
             microdao_id=principal.microdao_id,
             agent_id=body.agent_id,
+            user_id=body.user_id,
             query=body.query,
             k=body.k,
             filters=_filters(body.filters, body.memory_types, body.scopes),
@@ -95,7 +98,12 @@ async def recent(body: RecentBody, services: ServicesDep, principal: PrincipalDe
     principal = await acting(services, principal, body)
     filters = Filters(tiers=tuple(body.memory_types), channel_id=body.channel_id, session_id=body.session_id)
     rows = await services.memory.channels.recent(
-        principal.microdao_id, body.agent_id, filters, max_tokens=body.max_tokens, limit=body.limit
+        principal.microdao_id,
+        body.agent_id,
+        filters,
+        user_id=body.user_id,
+        max_tokens=body.max_tokens,
+        limit=body.limit,
     )
     return RecentView(
         messages=[RecentMessage.model_validate(_placed(row)) for row in rows], tokens=sum(row["tokens"] for row in rows)
@@ -122,6 +130,7 @@ async def list_items(
     services: ServicesDep,
     principal: PrincipalDep,
     microdao_id: Annotated[str | None, Query(max_length=200)] = None,
+    user_id: UserQuery = None,
     memory_type: Tier | None = None,
     scope: ScopeKind | None = None,
     channel_id: Annotated[str | None, Query(max_length=200)] = None,
@@ -145,6 +154,7 @@ async def list_items(
             microdao_id=principal.microdao_id,
             agent_id=agent_id,
             filters=filters,
+            user_id=user_id,
             before=read_cursor(after),
             limit=limit,
         )
@@ -161,21 +171,23 @@ async def forget(
     services: ServicesDep,
     principal: PrincipalDep,
     microdao_id: Annotated[str | None, Query(max_length=200)] = None,
+    user_id: UserQuery = None,
     scope: ForAll = None,
 ) -> Accepted:
     """Really deleted, with its postings and embeddings, and with a summary that was made of it."""
     principal = within(principal, microdao_id)
     await permit(services, principal, "memory.share" if scope else "memory.write", "Agent", agent_id)
-    await services.memory.forget(principal.microdao_id, agent_id, item_id, by_admin=scope is not None)
+    await services.memory.forget(principal.microdao_id, agent_id, item_id, user_id, by_admin=scope is not None)
     return Accepted()
 
 
 @router.post("/forget", summary="Forget memories by filter")
 async def forget_matching(body: ForgetBody, services: ServicesDep, principal: PrincipalDep) -> ForgottenView:
-    """Deletes all of the agent's own memories that match."""
+    """Deletes all that match: of the agent's own memories, or with ``user_id`` of those it keeps for that user."""
     principal = await acting(services, principal, body, "memory.write")
     filters = _filters(body.filters, body.memory_types, ())
-    return ForgottenView(forgotten=await services.memory.forget_matching(principal.microdao_id, body.agent_id, filters))
+    forgotten = await services.memory.forget_matching(principal.microdao_id, body.agent_id, filters, body.user_id)
+    return ForgottenView(forgotten=forgotten)
 
 
 def _is_document(body: StoreBody) -> bool:

@@ -27,11 +27,11 @@ Count = Annotated[int | None, Field(default=None, ge=0, le=2**53)]
 class PolicyBody(Body):
     """Limits; null is none. What is left out is inherited: an agent's from its microDAO, the microDAO's from defaults.
 
-    Ages count from when a memory was stored. ``max_items`` and ``max_bytes`` hold for each agent's, each team's and the
-    shared memory, ``total_…`` for all of the microDAO's together. A memory never found in ``unused_after_days`` is
-    removed if its importance is below ``unused_importance_below``. Exchanges of one session or channel that are older
-    than ``consolidate_after_days``, at least ``consolidate_min_items`` of them, are found as a summary instead, written
-    by ``consolidate_model`` or, without one, put together from their own sentences.
+    Ages count from when a memory was stored. ``max_items`` and ``max_bytes`` hold for each agent's (with its users'),
+    each team's and the shared memory, ``total_…`` for all of the microDAO's together. A memory never found in
+    ``unused_after_days`` is removed if its importance is below ``unused_importance_below``. Exchanges of one session or
+    channel that are older than ``consolidate_after_days``, at least ``consolidate_min_items`` of them, are found as a
+    summary instead, written by ``consolidate_model`` or, without one, put together from their own sentences.
     """
 
     short_term_max_age_days: Days
@@ -58,7 +58,8 @@ class PolicyView(View):
 
 
 class PruneBody(Body):
-    """One agent's own memory, or all memory of the microDAO. A dry run changes nothing and tells what would be done."""
+    """One agent's own memory with its users', or all memory of the microDAO. A dry run changes nothing and tells what
+    would be done."""
 
     microdao_id: Identifier | None = None
     agent_id: Identifier | None = None

@@ -45,13 +45,14 @@ class RestoreBody(Body):
 
 
 class SnapshotView(View):
-    """A snapshot; ``bytes`` is the size of its file."""
+    """A snapshot; ``users`` is for how many end users it holds memories, ``bytes`` the size of its file."""
 
     id: str
     agent_id: str
     name: str
     items: int
     documents: int
+    users: int
     bytes: int
     created_at: datetime
 
@@ -78,7 +79,7 @@ class RestoredView(View):
 
 @router.post("", status_code=201, summary="Save an agent's memory")
 async def save(body: SaveBody, services: ServicesDep, principal: PrincipalDep) -> SnapshotView:
-    """All of the agent's own memory as it is at one moment."""
+    """All of the agent's own memory, and what it keeps for its users, as it is at one moment."""
     principal = await acting(services, principal, body, "memory.write")
     return _view(await services.memory.snapshots.save(principal.microdao_id, body.agent_id, body.name))
 

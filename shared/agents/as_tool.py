@@ -30,6 +30,7 @@ class AgentAsTool:
                 "model": "auto",
                 "messages": [{"role": "user", "content": text}],
                 "metadata": ChatMetadata(agent_id=agent_id),
+                "user": invocation.user_id,
             }
         )
         session = await runtime.open_session(asker, request)

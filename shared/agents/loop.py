@@ -137,6 +137,7 @@ class AgentLoop:
             args=_arguments(call["function"]["arguments"]),
             requested_by=self._work.key_id,
             session_id=self._work.session.id,
+            user_id=self._work.session.user_id,
             depth=self._work.depth,
             confidential=self._work.confidential,
         )

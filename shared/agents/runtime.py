@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from shared.agents import seed, store
 from shared.agents.loop import AgentLoop, LoopInput
 from shared.agents.prompt import LINE_CHARACTERS, called_functions, last_user_text, text_of
-from shared.agents.sessions import SESSION_PREFIX, Session, Sessions, lost
+from shared.agents.sessions import SESSION_PREFIX, Session, Sessions, end_user, lost
 from shared.agents.turn import MemoryUse, TurnEvent, TurnResult
 from shared.agents.turns import HEARTBEAT_S, Turns
 from shared.db.database import Database, Row
 from shared.errors import ApiError
 from shared.llm.gateway import Gateway
 from shared.memory.memory import Memory
-from shared.memory.model import Filters, MemoryQuery, NewMemory, Recollection
+from shared.memory.model import Filters, MemoryQuery, NewMemory, Recollection, ScopeRef
 from shared.observability import Log, correlated
 from shared.policy.decision import Resource
 from shared.policy.policy import Policy
@@ -62,21 +62,23 @@ class AgentRuntime:
     async def open_session(self, principal: Principal, request: ChatRequest) -> Session | None:
         """The session that answers this request; None when ``model`` is no agent's (a logical model, or unknown).
 
-        A logical model goes before a blueprint of the same name, so that a call to it asks for no agent.
+        A logical model goes before a blueprint of the same name, so that a call to it asks for no agent. Raises
+        InvalidRequest for an end user that cannot be one.
         """
         metadata = request.metadata or ChatMetadata()
         if not (metadata.session_id or metadata.agent_id) and self._gateway.knows(request.model):
             return None
+        user_id = end_user(request)
         messages = [message.model_dump(exclude_none=True) for message in request.messages]
         session_id = request.model if request.model.startswith(SESSION_PREFIX) else metadata.session_id
         if session_id:
             await self._policy.authorize(principal, "agent.run", Resource("Session", session_id, principal.microdao_id))
-            return await self.sessions.resume(principal.microdao_id, session_id, messages)
+            return await self.sessions.resume(principal.microdao_id, session_id, messages, user_id)
         agent = await self.sessions.resolve_agent(principal.microdao_id, request.model, metadata)
         if agent is None:
             return None
         await self._policy.authorize(principal, "agent.run", Resource("Agent", agent.agent_id, agent.microdao_id))
-        return await self.sessions.open(agent, metadata.channel_id, messages)
+        return await self.sessions.open(agent, metadata.channel_id, messages, user_id)
 
     async def run(
         self, principal: Principal, session: Session, request: ChatRequest, *, invocation: Invocation | None = None
@@ -190,6 +192,7 @@ class AgentRuntime:
             session.agent.microdao_id,
             session.agent.agent_id,
             Filters(tiers=("short_term",), channel_id=channel_id),
+            user_id=session.user_id,
             max_tokens=_CHANNEL_TOKENS,
             limit=_CHANNEL_MESSAGES,
             characters=LINE_CHARACTERS,
@@ -205,6 +208,7 @@ class AgentRuntime:
                 microdao_id=session.agent.microdao_id,
                 agent_id=session.agent.agent_id,
                 query=question[:4000],
+                user_id=session.user_id,
                 k=_RECALLED,
                 with_content=False,
             )
@@ -237,6 +241,7 @@ class AgentRuntime:
                     agent_id=session.agent.agent_id,
                     tier="mid_term",
                     content={"user_message": question, "agent_reply": said},
+                    scope=ScopeRef("user", session.user_id) if session.user_id else None,
                     channel_id=session.channel_id,
                     session_id=session.id,
                     source="session",

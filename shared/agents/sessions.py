@@ -7,9 +7,10 @@ from shared.agents import store
 from shared.agents.blueprint import BlueprintDefinition
 from shared.agents.prompt import unseen_messages
 from shared.db.database import Database, Row
-from shared.errors import ContextLengthExceeded, IllegalState, ModelNotFound, NotFound
+from shared.errors import ContextLengthExceeded, IllegalState, InvalidRequest, ModelNotFound, NotFound
 from shared.ids import new_id
-from shared.wire.chat import ChatMetadata
+from shared.memory.content import check_user
+from shared.wire.chat import ChatMetadata, ChatRequest
 
 SESSION_PREFIX = "sess_"
 MAX_HISTORY = 2047
@@ -36,12 +37,14 @@ class Agent:
 class Session:
     """A session that is answering: its agent and the history so far, new messages included.
 
-    ``turn_id`` is this answer's; the session is written to only while it is there.
+    ``user_id`` is the end user that it is with, if one was named when it was opened. ``turn_id`` is this answer's; the
+    session is written to only while it is there.
     """
 
     id: str
     agent: Agent
     channel_id: str | None
+    user_id: str | None
     turn_id: str
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -62,10 +65,12 @@ class Sessions:
             raise NotFound(f"no agent {metadata.agent_id!r} in this microDAO", param="metadata.agent_id")
         return _agent(microdao_id, row) if model in ("auto", row["definition"]["code"]) else None
 
-    async def open(self, agent: Agent, channel_id: str | None, messages: list[dict[str, Any]]) -> Session:
+    async def open(
+        self, agent: Agent, channel_id: str | None, messages: list[dict[str, Any]], user_id: str | None = None
+    ) -> Session:
         """Start a session whose history is the messages sent. Raises ContextLengthExceeded."""
         check_history(messages)
-        session = Session(new_id("sess"), agent, channel_id, new_id("turn"), messages)
+        session = Session(new_id("sess"), agent, channel_id, user_id, new_id("turn"), messages)
         async with self._database.tenant(agent.microdao_id) as connection:
             await store.insert_session(
                 connection,
@@ -75,20 +80,24 @@ class Sessions:
                 blueprint_id=agent.blueprint_id,
                 blueprint_version=agent.version,
                 channel_id=channel_id,
+                user_id=user_id,
                 turn_id=session.turn_id,
             )
             await store.append_messages(connection, agent.microdao_id, session.id, messages)
         return session
 
-    async def resume(self, microdao_id: str, session_id: str, messages: list[dict[str, Any]]) -> Session:
-        """Go on with a session.
+    async def resume(
+        self, microdao_id: str, session_id: str, messages: list[dict[str, Any]], user_id: str | None = None
+    ) -> Session:
+        """Go on with a session; who names a user goes on with that one's only.
 
-        Raises ModelNotFound, IllegalState while it answers another request, or ContextLengthExceeded.
+        Raises ModelNotFound (also for another user's), IllegalState while it answers another request, or
+        ContextLengthExceeded.
         """
         turn_id = new_id("turn")
         async with self._database.tenant(microdao_id) as connection:
             row = await store.find_session(connection, session_id)
-            if row is None:
+            if row is None or user_id not in (None, row["user_id"]):
                 raise ModelNotFound(f"The session '{session_id}' does not exist.", param="model")
             if not await store.occupy_session(connection, session_id, turn_id, _STALE_AFTER_S):
                 raise IllegalState(f"session {session_id} is answering another request; wait for it")
@@ -97,7 +106,8 @@ class Sessions:
             check_history([*stored, *added])
             await store.append_messages(connection, microdao_id, session_id, added)
         agent_row = {**row, "version": row["blueprint_version"]}
-        return Session(session_id, _agent(microdao_id, agent_row), row["channel_id"], turn_id, [*stored, *added])
+        agent = _agent(microdao_id, agent_row)
+        return Session(session_id, agent, row["channel_id"], row["user_id"], turn_id, [*stored, *added])
 
     async def append(self, session: Session, messages: list[dict[str, Any]]) -> None:
         """Keep what the turn produced so far. Raises IllegalState when another request took the session over."""
@@ -157,6 +167,22 @@ class Sessions:
         """Sessions, newest first, and how many there are."""
         async with self._database.tenant(microdao_id) as connection:
             return await store.list_sessions(connection, before, limit), await store.count_sessions(connection)
+
+
+def end_user(request: ChatRequest) -> str | None:
+    """The end user that a request names, by ``safety_identifier`` or else by ``user``, its older name.
+
+    Raises InvalidRequest for what is no id.
+    """
+    given = request.model_extra or {}
+    for name in ("safety_identifier", "user"):
+        user_id = given.get(name)
+        if user_id is not None:
+            if not isinstance(user_id, str):
+                raise InvalidRequest(f"{name} must be text", param=name)
+            check_user(user_id, name)
+            return user_id
+    return None
 
 
 def check_history(history: list[dict[str, Any]]) -> None:

@@ -99,13 +99,15 @@ async def insert_session(
     blueprint_id: str,
     blueprint_version: int,
     channel_id: str | None,
+    user_id: str | None,
     turn_id: str,
 ) -> None:
     """Open a session that is answering its first request."""
     await connection.execute(
-        "INSERT INTO session (id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id, turn_id, state)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, 'RUNNING')",
-        (session_id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id, turn_id),
+        "INSERT INTO session"
+        " (id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id, user_id, turn_id, state)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'RUNNING')",
+        (session_id, microdao_id, agent_id, blueprint_id, blueprint_version, channel_id, user_id, turn_id),
     )
 
 

@@ -30,7 +30,8 @@ AGENT_ROLE = "daarion_agent"
 # Set for the transaction only. What an earlier one found out about its agent is forgotten with that agent.
 _ENTER = (
     "SELECT set_config('role', %s, true), set_config('daarion.microdao_id', %s, true),"
-    " set_config('daarion.agent_id', %s, true), set_config('daarion.read_scopes', '', true)"
+    " set_config('daarion.agent_id', %s, true), set_config('daarion.user_id', %s, true),"
+    " set_config('daarion.read_scopes', '', true)"
 )
 
 
@@ -66,9 +67,12 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def agent(self, microdao_id: str, agent_id: str) -> AsyncIterator[Connection]:
-        """A transaction that sees the memory that one agent may read, and writes what it may write."""
-        async with self._transaction(AGENT_ROLE, microdao_id, agent_id) as connection:
+    async def agent(self, microdao_id: str, agent_id: str, user_id: str | None = None) -> AsyncIterator[Connection]:
+        """A transaction that sees the memory that one agent may read, and writes what it may write.
+
+        ``user_id``: with that end user's own, of whom it sees nothing otherwise.
+        """
+        async with self._transaction(AGENT_ROLE, microdao_id, agent_id, user_id or "") as connection:
             yield connection
 
     @asynccontextmanager
@@ -91,7 +95,7 @@ class Database:
         again, so it must be safe to repeat. The role and the statement are one pipeline, and a pipeline without BEGIN
         is one transaction (PostgreSQL 18 manual, §32.5.1). ``timeout_s`` stands in for the pool's own.
         """
-        entry = (TENANT_ROLE, microdao_id, "") if microdao_id is not None else (SYSTEM_ROLE, "", "")
+        entry = (TENANT_ROLE, microdao_id, "", "") if microdao_id is not None else (SYSTEM_ROLE, "", "", "")
 
         async def send(connection: Connection) -> list[Row]:
             async with connection.pipeline():
@@ -124,11 +128,13 @@ class Database:
         await self._pool.close()
 
     @asynccontextmanager
-    async def _transaction(self, role: str, microdao_id: str, agent_id: str = "") -> AsyncIterator[Connection]:
+    async def _transaction(
+        self, role: str, microdao_id: str, agent_id: str = "", user_id: str = ""
+    ) -> AsyncIterator[Connection]:
         async def begin(connection: Connection) -> None:
             async with connection.pipeline():  # BEGIN and the tenant travel together
                 await connection.execute("BEGIN")
-                await connection.execute(_ENTER, (role, microdao_id, agent_id))
+                await connection.execute(_ENTER, (role, microdao_id, agent_id, user_id))
 
         with _outage_reported():
             connection, _ = await self._check_out(_to_its_end(begin), self._timeout_s)
@@ -221,6 +227,13 @@ def _outage_reported() -> Iterator[None]:
         yield
     except (PoolTimeout, psycopg.OperationalError) as error:
         raise Unavailable("the database cannot be reached; try again shortly") from error
+
+
+async def act_for(connection: Connection, user_id: str | None) -> None:
+    """Let an agent's transaction go on for another of its end users, or for nobody in particular."""
+    await connection.execute(
+        "SELECT set_config('daarion.user_id', %s, true), set_config('daarion.read_scopes', '', true)", (user_id or "",)
+    )
 
 
 async def fetch_one(connection: Connection, query: str, params: Any = None) -> Row | None:

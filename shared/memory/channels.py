@@ -11,7 +11,8 @@ from shared.errors import InvalidRequest
 from shared.ids import derived_id, new_id
 from shared.llm.tokens import estimate_tokens
 from shared.memory import store, store_channels
-from shared.memory.intake import Intake, enqueue_items, item_row, scope_of
+from shared.memory.content import check_user
+from shared.memory.intake import Intake, enqueue_items, item_row, scope_key, scope_of
 from shared.memory.model import Filters, Listing, NewMemory, ScopeRef
 
 _MOST_READ = 500  # messages that are looked at for a budget
@@ -73,18 +74,20 @@ class Channels:
         agent_id: str,
         filters: Filters,
         *,
+        user_id: str | None = None,
         max_tokens: int,
         limit: int = _MOST_READ,
         characters: int | None = None,
     ) -> list[Row]:
         """The newest items of a channel or session that fit into so many tokens together, oldest first.
 
-        ``characters`` cuts each text before it is counted.
+        ``user_id``: with that end user's memory. ``characters`` cuts each text before it is counted.
         """
+        check_user(user_id)
         if not (filters.channel_id or filters.session_id):
             raise InvalidRequest("name a channel_id or a session_id", param="channel_id")
         listing = Listing(microdao_id=microdao_id, agent_id=agent_id, filters=filters, limit=limit)
-        async with self._database.agent(microdao_id, agent_id) as connection:
+        async with self._database.agent(microdao_id, agent_id, user_id) as connection:
             rows = await store.list_items(connection, listing)
         kept: list[Row] = []
         for row in rows:
@@ -125,7 +128,7 @@ def _row(template: NewMemory, message: Message) -> dict[str, Any]:
     row = item_row(replace(template, content=content, occurred_at=message.occurred_at))
     if message.id:  # the channel's own id names the message, whatever it says now
         scope = scope_of(template)
-        place = (template.microdao_id, scope.kind, scope.name, template.channel_id or "")
+        place = (template.microdao_id, *scope_key(scope, template.agent_id), template.channel_id or "")
         row["id"] = derived_id("mem", "message", *place, message.id)
     elif message.occurred_at is None:  # nothing tells it from the same words said before
         row["id"] = new_id("mem")

@@ -15,6 +15,7 @@ from shared.memory.model import TIERS, Filters, MemoryQuery, NewMemory
 _TEXT_FIELDS = ("title", "text", "user_message", "agent_reply")
 _MAX_CONTEXT_BYTES = 100_000
 """As JSON, of all that is not text: it comes back with every query that finds the item."""
+_MAX_USER_CHARACTERS = 200
 _AUTHOR_FIELDS = ("author", "speaker")
 _SPEAKER = re.compile(r"([^\W\d_][\w .'’-]{0,39}): ")
 """How a turn begins in the transcripts of most tools: "Caroline: I went…"."""
@@ -68,6 +69,14 @@ def content_hash(canonical: bytes) -> bytes:
     return hashlib.sha256(canonical).digest()
 
 
+def check_user(user_id: str | None, param: str = "user_id") -> None:
+    """Raises InvalidRequest for what cannot be an end user's id; None is nobody in particular."""
+    if user_id is not None and not (1 <= len(user_id) <= _MAX_USER_CHARACTERS and _is_storable(user_id)):
+        raise InvalidRequest(
+            f"{param} must have 1 to {_MAX_USER_CHARACTERS} characters, none of which text cannot hold", param=param
+        )
+
+
 def check_new(item: NewMemory) -> None:
     """Raises InvalidRequest naming the field that is wrong."""
     _check_fields(item)
@@ -80,6 +89,7 @@ def check_new(item: NewMemory) -> None:
 def check_query(query: MemoryQuery) -> None:
     """Raises InvalidRequest naming the field that is wrong."""
     _check_fields(query)
+    check_user(query.user_id)
     if not query.query.strip():
         raise InvalidRequest("query must not be empty", param="query")
     if not 1 <= query.k <= 100:

@@ -11,10 +11,10 @@ from psycopg.types.json import Jsonb
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox, enqueue, new_job
 from shared.db.database import Connection, Database
-from shared.errors import NotFound, Unauthorized
+from shared.errors import Conflict, NotFound, Unauthorized
 from shared.ids import derived_id
 from shared.memory import store
-from shared.memory.content import author_of, canonical_json, check_new, compose_text, content_hash
+from shared.memory.content import author_of, canonical_json, check_new, check_user, compose_text, content_hash
 from shared.memory.model import NewMemory, ScopeRef, State, StoredMemory
 from shared.memory.search.terms import LEXICON, item_terms
 
@@ -50,15 +50,19 @@ class Intake:
         """A transaction of the agent's, and the number of the scope that it writes; jobs leave after it.
 
         Into the microDAO's own scope no agent can write: that takes ``by_admin``, and the transaction is the tenant's.
-        Raises NotFound (agent, scope that the agent may not even read) or Unauthorized (one it may not write).
+        An end user's scope is made if it is missing. Raises InvalidRequest (no user's id), NotFound (agent, scope that
+        the agent may not even read), Unauthorized (one it may not write) or Conflict (forgotten meanwhile).
         """
+        check_user(scope.user_id)
         for_all = by_admin and scope.kind == "microdao"
-        database = self._database
+        tenant, agent = self._database.tenant, self._database.agent
         with _taken_away(scope):
-            async with database.tenant(microdao_id) if for_all else database.agent(microdao_id, agent_id) as connection:
-                found = await store.read_scope(connection, agent_id, scope)
+            async with tenant(microdao_id) if for_all else agent(microdao_id, agent_id, scope.user_id) as connection:
+                found = await store.make_scope(connection, agent_id, scope)
                 if not found["agent"]:
                     raise no_agent(agent_id)
+                if found["scope_id"] is None and scope.kind == "user":
+                    raise forgotten_meanwhile()
                 if found["scope_id"] is None or not (found["readable"] or for_all):
                     raise NotFound(f"there is no memory of {scope.kind} {scope.name!r} for {agent_id}", param="scope")
                 if not (found["writable"] or for_all):
@@ -79,6 +83,11 @@ async def enqueue_items(
 def scope_of(item: NewMemory) -> ScopeRef:
     """Whose memory an item becomes part of."""
     return item.scope or ScopeRef("agent", item.agent_id)
+
+
+def scope_key(scope: ScopeRef, agent_id: str) -> tuple[str, ...]:
+    """What names a scope in its microDAO: users of the same id are each agent's own."""
+    return (scope.kind, scope.name, agent_id) if scope.kind == "user" else (scope.kind, scope.name)
 
 
 def item_row(item: NewMemory, **more: Any) -> dict[str, Any]:
@@ -147,7 +156,14 @@ def _taken_away(scope: ScopeRef) -> Iterator[None]:
     try:
         yield
     except (InsufficientPrivilege, ForeignKeyViolation):
+        if scope.kind == "user":
+            raise forgotten_meanwhile() from None
         raise Unauthorized(f"the memory of {scope.kind} {scope.name} was taken away meanwhile") from None
+
+
+def forgotten_meanwhile() -> Conflict:
+    """A user's scope was made or found and then deleted: it comes again with the next try."""
+    return Conflict("what was kept for this user was forgotten at this moment; try again", param="user_id")
 
 
 def no_agent(agent_id: str) -> NotFound:

@@ -9,7 +9,7 @@ from shared.errors import InvalidRequest, NotFound, Unauthorized
 from shared.memory import store
 from shared.memory.analytics.analytics import Analytics
 from shared.memory.channels import Channels
-from shared.memory.content import check_filters, check_query
+from shared.memory.content import check_filters, check_query, check_user
 from shared.memory.documents.documents import Documents
 from shared.memory.embedding import store_embedding_cache
 from shared.memory.embedding.embedders import open_embedders
@@ -37,6 +37,7 @@ from shared.memory.retention.summaries import Summaries
 from shared.memory.search.searcher import Searcher
 from shared.memory.sharing.sharing import Sharing
 from shared.memory.snapshots.snapshots import Snapshots
+from shared.memory.users import Users
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Memory:
         self.documents = Documents(database, self._intake)
         self.channels = Channels(database, self._intake)
         self.sharing = Sharing(database)
+        self.users = Users(database, outbox)
         self.retention = Retention(database, outbox, Summaries(gateway))
         self.snapshots = Snapshots(database, self._intake)
         self.analytics = Analytics(database)
@@ -99,18 +101,23 @@ class Memory:
     async def list(self, listing: Listing) -> list[Row]:
         """Items as they are stored. Raises InvalidRequest, NotFound (agent)."""
         check_filters(listing.filters)
-        async with self._database.agent(listing.microdao_id, listing.agent_id) as connection:
+        check_user(listing.user_id)
+        async with self._database.agent(listing.microdao_id, listing.agent_id, listing.user_id) as connection:
             rows = await store.list_items(connection, listing)
             if not rows and not await store.agent_exists(connection):
                 raise no_agent(listing.agent_id)
         return rows
 
-    async def forget(self, microdao_id: str, agent_id: str, item_id: str, *, by_admin: bool = False) -> None:
+    async def forget(
+        self, microdao_id: str, agent_id: str, item_id: str, user_id: str | None = None, *, by_admin: bool = False
+    ) -> None:
         """Delete an item with its postings and embeddings; ``by_admin`` one of the microDAO's own.
 
-        A summary that was made of it goes, too; what else that summary stood for is found itself again.
+        ``user_id``: it may be that end user's. A summary that was made of it goes, too; what else that summary stood
+        for is found itself again.
         Raises NotFound, or Unauthorized for what the agent may only read.
         """
+        check_user(user_id)
         missing = NotFound(f"there is no memory {item_id!r} that {agent_id} may delete", param="item_id")
         if by_admin:
             everyones = ScopeRef("microdao", microdao_id)
@@ -118,7 +125,7 @@ class Memory:
                 if not await store.delete_items(connection, [item_id], scope_id):
                     raise missing
             return
-        async with self._database.agent(microdao_id, agent_id) as connection:
+        async with self._database.agent(microdao_id, agent_id, user_id) as connection:
             if not await store.delete_items(connection, [item_id]):
                 if not await store.read_item(connection, item_id):
                     raise missing
@@ -126,20 +133,27 @@ class Memory:
                     raise Unauthorized(f"{agent_id} may read {item_id} but not delete it")
         await self._outbox.committed()
 
-    async def forget_matching(self, microdao_id: str, agent_id: str, filters: Filters) -> int:
-        """Delete what the agent owns and the filters match; how many. Raises InvalidRequest for empty filters."""
+    async def forget_matching(
+        self, microdao_id: str, agent_id: str, filters: Filters, user_id: str | None = None
+    ) -> int:
+        """Delete what the agent owns, or keeps for one end user, and the filters match; how many.
+
+        Raises InvalidRequest for empty filters.
+        """
         check_filters(filters)
+        check_user(user_id)
         if filters == Filters():
             raise InvalidRequest("name at least one condition", param="filters")
-        async with self._database.agent(microdao_id, agent_id) as connection:
-            forgotten = await store.delete_matching(connection, ScopeRef("agent", agent_id), filters)
+        scope = ScopeRef("agent", agent_id) if user_id is None else ScopeRef("user", user_id)
+        async with self._database.agent(microdao_id, agent_id, user_id) as connection:
+            forgotten = await store.delete_matching(connection, scope, filters)
         await self._outbox.committed()
         return forgotten
 
     async def stats(self, microdao_id: str, agent_id: str) -> MemoryStats:
-        """An agent's own memory in figures, without what has expired. Raises NotFound (agent)."""
+        """An agent's own memory and its users' in figures, without what has expired. Raises NotFound (agent)."""
         async with self._database.tenant(microdao_id) as connection:
-            row = await store.read_stats(connection, microdao_id, agent_id)
+            row = await store.read_stats(connection, agent_id)
         if row is None:
             raise no_agent(agent_id)
         items = {tier: row.pop(tier) for tier in TIERS}

@@ -8,17 +8,25 @@ Tier = Literal["short_term", "mid_term", "long_term"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
 State = Literal["pending", "ready", "failed"]
-ScopeKind = Literal["agent", "team", "microdao"]
+ScopeKind = Literal["agent", "team", "microdao", "user"]
 Access = Literal["read", "write"]
 SearchMode = Literal["hybrid", "vector", "lexical"]
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeRef:
-    """Whose memory: an agent's, a team's or the whole microDAO's, with that agent's, team's or microDAO's id."""
+    """Whose memory: an agent's, a team's or the whole microDAO's, with that agent's, team's or microDAO's id.
+
+    Or an end user's: what the acting agent remembers for that one alone, with the user's id.
+    """
 
     kind: ScopeKind
     name: str
+
+    @property
+    def user_id(self) -> str | None:
+        """The end user whose memory it is, if it is one's."""
+        return self.name if self.kind == "user" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +114,14 @@ class Filters:
 class MemoryQuery:
     """A question to what one agent may read.
 
-    ``context_turns``: so many neighbours before and after come with each memory found. Without ``with_content`` what is
-    found has its text only, and an empty ``content``.
+    ``user_id``: with that end user's memory. ``context_turns``: so many neighbours before and after come with each
+    memory found. Without ``with_content`` what is found has its text only, and an empty ``content``.
     """
 
     microdao_id: str
     agent_id: str
     query: str
+    user_id: str | None = None
     k: int = 5
     filters: Filters = field(default_factory=Filters)
     mode: SearchMode = "hybrid"
@@ -157,7 +166,8 @@ class Recollection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryStats:
-    """One agent's memory in figures. ``pending`` counts what is not yet found by meaning; ``bytes`` is of content."""
+    """One agent's memory in figures, with its users'. ``pending`` counts what is not yet found by meaning; ``bytes`` is
+    of content."""
 
     items: dict[Tier, int]
     pending: int
@@ -185,12 +195,13 @@ class IndexJob:
 class Listing:
     """A page of what an agent may read, newest first, from before a cursor (a moment and an item's number) on.
 
-    ``written_by`` keeps to what one agent stored.
+    ``user_id``: with that end user's memory. ``written_by`` keeps to what one agent stored.
     """
 
     microdao_id: str
     agent_id: str
     filters: Filters
+    user_id: str | None = None
     written_by: str | None = None
     before: tuple[datetime, int] | None = None
     limit: int = 100

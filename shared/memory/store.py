@@ -52,14 +52,35 @@ job AS (
 SELECT state FROM item
 """
 
-_SCOPE: Final = """
+# The scope that `kind` and `name` mean to an agent: names of users are each agent's own.
+_NAMED: Final = "kind = %(kind)s AND name = %(name)s AND (kind <> 'user' OR agent_id = %(agent_id)s)"
+
+_SCOPE: Final = f"""
 SELECT EXISTS (SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND agent_id = %(agent_id)s) AS agent,
-    (SELECT scope_id FROM memory_scope WHERE microdao_id = current_microdao() AND kind = %(kind)s AND name = %(name)s),
-    EXISTS (SELECT 1 FROM memory_scope WHERE kind = %(kind)s AND name = %(name)s
+    (SELECT scope_id FROM memory_scope WHERE microdao_id = current_microdao() AND {_NAMED}),
+    EXISTS (SELECT 1 FROM memory_scope WHERE {_NAMED}
         AND scope_id = ANY ((SELECT agent_scopes('read'))::integer[])) AS readable,
-    EXISTS (SELECT 1 FROM memory_scope WHERE kind = %(kind)s AND name = %(name)s
+    EXISTS (SELECT 1 FROM memory_scope WHERE {_NAMED}
         AND scope_id = ANY ((SELECT agent_scopes('write'))::integer[])) AS writable
 """
+
+# Only if it is missing: each try of an insert would take one of the numbers that scopes have. Two that make it at once
+# make it once.
+_MAKE_USER_SCOPE: Final = """
+INSERT INTO memory_scope (microdao_id, kind, name, agent_id)
+SELECT a.microdao_id, 'user', current_end_user(), a.agent_id FROM agent a
+WHERE a.microdao_id = current_microdao() AND a.agent_id = current_agent() AND current_end_user() IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM memory_scope WHERE microdao_id = current_microdao() AND kind = 'user'
+    AND name = current_end_user() AND agent_id = current_agent())
+ON CONFLICT DO NOTHING
+"""
+
+OF_AGENT: Final = """(
+    SELECT scope_id FROM memory_scope
+    WHERE microdao_id = current_microdao() AND kind = 'agent' AND name = %(agent_id)s
+    UNION ALL
+    SELECT scope_id FROM memory_scope WHERE microdao_id = current_microdao() AND agent_id = %(agent_id)s)"""
+"""An agent's own scope and those of its users, for statements of the tenant role."""
 
 MAX_ANSWER_BYTES: Final = 8_000_000
 """Of the texts in one answer, the first of which may be larger: a hundred of the longest would fill the process."""
@@ -80,10 +101,10 @@ SELECT * FROM measured WHERE bytes_before < {MAX_ANSWER_BYTES} ORDER BY occurred
 _DELETE_MATCHING: Final = f"""
 DELETE FROM memory_item i USING memory_scope s
 WHERE s.microdao_id = current_microdao() AND s.kind = %(kind)s AND s.name = %(name)s AND i.scope_id = s.scope_id
-  AND {MATCHING} RETURNING i.document_id
+  AND (s.kind <> 'user' OR s.agent_id = current_agent()) AND {MATCHING} RETURNING i.document_id
 """
 
-_STATS: Final = """
+_STATS: Final = f"""
 SELECT count(i.id) FILTER (WHERE i.tier = 'short_term') AS short_term,
     count(i.id) FILTER (WHERE i.tier = 'mid_term') AS mid_term,
     count(i.id) FILTER (WHERE i.tier = 'long_term') AS long_term,
@@ -93,18 +114,30 @@ SELECT count(i.id) FILTER (WHERE i.tier = 'short_term') AS short_term,
     coalesce((SELECT sum(queries) FROM memory_activity q
         WHERE q.microdao_id = a.microdao_id AND q.agent_id = a.agent_id), 0)::bigint AS queries,
     max(i.indexed_at) AS last_indexed_at
-FROM agent a
-JOIN memory_scope s ON s.microdao_id = a.microdao_id AND s.kind = 'agent' AND s.name = a.agent_id
-LEFT JOIN memory_item i ON i.scope_id = s.scope_id AND (i.expires_at IS NULL OR i.expires_at > now())
-WHERE a.microdao_id = %s AND a.agent_id = %s GROUP BY a.microdao_id, a.agent_id
+FROM agent a LEFT JOIN ({OF_AGENT} s JOIN memory_item i USING (scope_id))
+    ON i.expires_at IS NULL OR i.expires_at > now()
+WHERE a.microdao_id = current_microdao() AND a.agent_id = %(agent_id)s GROUP BY a.microdao_id, a.agent_id
 """
 
 
 async def read_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> Row:
     """Whether the ``agent`` exists, the ``scope_id`` (None without such a scope), and whether it is ``readable`` and
     ``writable`` (in the agent's own transaction)."""
-    row = await fetch_one(connection, _SCOPE, {"agent_id": agent_id, "kind": scope.kind, "name": scope.name})
-    return row or {}
+    return await fetch_one(connection, _SCOPE, _scope_parameters(agent_id, scope)) or {}
+
+
+async def make_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> Row:
+    """As :func:`read_scope`, in one round trip; the scope of the transaction's end user is made if it is missing."""
+    if scope.kind != "user":
+        return await read_scope(connection, agent_id, scope)
+    async with connection.pipeline():
+        await connection.execute(_MAKE_USER_SCOPE)
+        cursor = await connection.execute(_SCOPE, _scope_parameters(agent_id, scope))
+    return await cursor.fetchone() or {}
+
+
+def _scope_parameters(agent_id: str, scope: ScopeRef) -> dict[str, str]:
+    return {"agent_id": agent_id, "kind": scope.kind, "name": scope.name}
 
 
 async def insert_item(connection: Connection, item: Mapping[str, Any]) -> str:
@@ -192,6 +225,6 @@ def filter_parameters(filters: Filters) -> dict[str, Any]:
     }
 
 
-async def read_stats(connection: Connection, microdao_id: str, agent_id: str) -> Row | None:
-    """An agent's own memory in figures; None when there is no such agent."""
-    return await fetch_one(connection, _STATS, (microdao_id, agent_id))
+async def read_stats(connection: Connection, agent_id: str) -> Row | None:
+    """An agent's own memory and its users' in figures; None when there is no such agent."""
+    return await fetch_one(connection, _STATS, {"agent_id": agent_id})

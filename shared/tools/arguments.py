@@ -28,7 +28,7 @@ Location = tuple[str | int, ...]
 
 def check_request(request: ToolCallRequest) -> None:
     """Raises InvalidRequest for an identifier that the database cannot hold."""
-    for field in ("microdao_id", "agent_id", "tool", "requested_by", "session_id", "flow_id", "step_id"):
+    for field in ("microdao_id", "agent_id", "tool", "requested_by", "session_id", "user_id", "flow_id", "step_id"):
         check_text(getattr(request, field) or "", field)
     if request.idempotency_key is not None:
         check_text(request.idempotency_key, "idempotency_key")
@@ -53,8 +53,9 @@ def check_args(tool: Tool, args: dict[str, Any]) -> None:
 
 
 def args_hash(tool: Tool, request: ToolCallRequest) -> str:
-    """The identity of a call: same agent, tool and arguments, same hash, whatever the order of keys."""
-    text = json.dumps([request.agent_id, tool.id, request.args], sort_keys=True, separators=(",", ":"))
+    """The identity of a call: same agent, end user, tool and arguments, same hash, whatever the order of keys."""
+    users = [] if request.user_id is None else [request.user_id]
+    text = json.dumps([request.agent_id, tool.id, request.args, *users], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

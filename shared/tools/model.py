@@ -65,7 +65,7 @@ class ToolCallRequest:
     """A call to make: ``tool`` is an id, a name or an alias; ``requested_by`` goes to the audit log.
 
     The same ``idempotency_key`` again, with the same tool and arguments, answers with the first call's outcome.
-    ``depth`` is how many tools (chains, agents) stand above the call.
+    ``depth`` is how many tools (chains, agents) stand above the call. ``user_id`` is the end user it is made for.
     """
 
     microdao_id: str
@@ -75,6 +75,7 @@ class ToolCallRequest:
     requested_by: str
     idempotency_key: str | None = None
     session_id: str | None = None
+    user_id: str | None = None
     flow_id: str | None = None
     step_id: str | None = None
     confidential: bool = False
@@ -101,13 +102,17 @@ class ToolOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Invocation:
-    """Who a running tool works for, and until when (``deadline``, of the running loop's clock)."""
+    """Who a running tool works for, and until when (``deadline``, of the running loop's clock).
+
+    ``user_id`` is the end user on whose behalf the agent acts; None is nobody in particular.
+    """
 
     execution_id: str
     microdao_id: str
     agent_id: str
     requested_by: str = ""
     session_id: str | None = None
+    user_id: str | None = None
     flow_id: str | None = None
     confidential: bool = False
     depth: int = 0

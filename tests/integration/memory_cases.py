@@ -138,6 +138,10 @@ CASES: Final[dict[tuple[str, str], Case]] = {
     ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case(
         "deletes", lambda ids: Call({"agent_id": ids.actor, "item_id": ids.item}, _tenant(ids))
     ),
+    ("GET", f"{_MEMORY}/agents/{{agent_id}}/users"): Case("own", _of_actor),
+    ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/users/{{user_id}}"): Case(
+        "own", lambda ids: Call({"agent_id": ids.actor, "user_id": "olena"}, _tenant(ids))
+    ),
     ("POST", f"{_MEMORY}/documents"): Case("writes", _into_hers(text=f"a whole {SECRET}")),
     ("GET", f"{_MEMORY}/documents"): Case("reads", _for_actor),
     ("GET", f"{_MEMORY}/documents/{{document_id}}"): Case("reads one", _document),

@@ -40,7 +40,8 @@ async def test_save_list_export_restore_import_delete(client: httpx.AsyncClient)
     await store(client, "tea")
     saved = (await client.post(BASE, json={"agent_id": AGENT, "name": "first"})).json()
     assert {**saved, "id": "", "created_at": "", "bytes": 0} == {
-        "id": "", "agent_id": AGENT, "name": "first", "items": 1, "documents": 0, "bytes": 0, "created_at": "",
+        "id": "", "agent_id": AGENT, "name": "first", "items": 1, "documents": 0, "users": 0, "bytes": 0,
+        "created_at": "",
     }  # fmt: skip
     second = (await client.post(BASE, json={"agent_id": AGENT})).json()
     page = (await client.get(BASE, params={"agent_id": AGENT, "limit": 1})).json()

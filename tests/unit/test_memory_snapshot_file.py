@@ -167,9 +167,53 @@ def test_bad_lines_are_named(lines, message):
 
 
 @pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([item(user_id=None)], "line 2: user_id must be text of 1 to 200"),
+        ([item(user_id="")], "line 2: user_id must be text of 1 to 200"),
+        ([item(user_id="x" * 201)], "line 2: user_id must be text of 1 to 200"),
+        ([document(user_id=7)], "line 2: user_id must be text of 1 to 200"),
+        ([document(user_id="a"), item(document_id="doc_1", position=0)], "line 3: the file has no document"),
+        ([document(), item(user_id="a", document_id="doc_1", position=0)], "line 3: the file has no document"),
+        ([document(user_id="b"), item(user_id="a", document_id="doc_1", position=0)], "line 3: the file has no docu"),
+        ([item(user_id="a", summary_id="mem_2"), item(id="mem_2")], "line 2: the file has no other item"),
+        ([item(user_id="a", summary_id="mem_2"), item(id="mem_2", user_id="b")], "line 2: the file has no other item"),
+        ([document(user_id="a"), document(id="doc_2", user_id="a")], "line 3: the same"),
+        ([item(user_id="a"), item(user_id="b")], "line 3: the same"),
+    ],
+    ids=range(11),
+)
+def test_users_in_a_file_are_checked(lines, message):
+    with pytest.raises(InvalidRequest) as refused:
+        read_file(file_of(*lines, version=2))
+    assert refused.value.message.startswith(message)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "Ніна", None]), texts), max_size=6))
+def test_whose_a_memory_is_stands_in_its_line(wanted):
+    writer = FileWriter()
+    for number, (user, text) in enumerate(wanted):
+        own = {"user_id": user} if user else {}
+        writer.add("item", orjson.dumps(item(id=f"mem_{number}", content={"text": text}, **own)), user)
+    data = writer.finish("microdao:a", "agent:a", NOON)
+    users = {user for user, _ in wanted} - {None}
+    assert writer.users == len(users)
+    assert orjson.loads(data.partition(b"\n")[0])["version"] == (2 if users else 1)
+    assert [(one.user_id, one.content["text"]) for one in read_file(data).items] == wanted
+
+
+def test_the_first_version_knows_no_users():
+    same = [document(user_id="a"), document(id="doc_2", user_id="b"), document(id="doc_3")]
+    assert len(read_file(file_of(*same, version=2)).documents) == 3, "each may have the same document"
+    with pytest.raises(InvalidRequest, match="line 2: the format has no field 'user_id'"):
+        read_file(file_of(item(user_id="a")))
+
+
+@pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        ({"version": 2}, "line 1: this version"),
+        ({"version": 3}, "line 1: this version"),
+        ({"version": 0}, "line 1: this version"),
         ({"version": "1"}, "line 1: this version"),
         ({"version": True}, "line 1: this version"),
         ({"format": "other"}, "this is not the file of a snapshot"),

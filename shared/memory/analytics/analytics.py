@@ -20,7 +20,7 @@ DUPLICATES_AMONG: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """Whose memory: an agent's own, or without ``agent_id`` every scope of the microDAO."""
+    """Whose memory: an agent's own with its users', or without ``agent_id`` every scope of the microDAO."""
 
     microdao_id: str
     agent_id: str | None = None

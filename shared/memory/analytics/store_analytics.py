@@ -4,12 +4,10 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from shared.db.database import Connection, Row, fetch_all, fetch_one
+from shared.memory.store import OF_AGENT
 
-_SCOPES: Final = """
-SELECT scope_id FROM memory_scope
-WHERE microdao_id = current_microdao() AND (%(agent_id)s::text IS NULL OR kind = 'agent' AND name = %(agent_id)s)
-ORDER BY scope_id
-"""
+_ALL_SCOPES: Final = "SELECT scope_id FROM memory_scope WHERE microdao_id = current_microdao() ORDER BY scope_id"
+_SCOPES: Final = f"SELECT scope_id FROM {OF_AGENT} s ORDER BY scope_id"
 
 _ALIVE: Final = "i.scope_id = ANY(%(scopes)s::integer[]) AND (i.expires_at IS NULL OR i.expires_at > now())"
 
@@ -89,8 +87,9 @@ ORDER BY i.created_at, i.number LIMIT %(limit)s
 
 
 async def read_scopes(connection: Connection, agent_id: str | None) -> list[int]:
-    """An agent's own scope, or all of the microDAO's."""
-    return [row["scope_id"] for row in await fetch_all(connection, _SCOPES, {"agent_id": agent_id})]
+    """An agent's own scope and its users', or all of the microDAO's."""
+    query = _ALL_SCOPES if agent_id is None else _SCOPES
+    return [row["scope_id"] for row in await fetch_all(connection, query, {"agent_id": agent_id})]
 
 
 async def read_growth(connection: Connection, scopes: list[int], since: datetime, until: datetime) -> list[Row]:

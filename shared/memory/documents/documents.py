@@ -13,13 +13,13 @@ from shared.db.database import Database, Row
 from shared.errors import NotFound, TooLarge, Unauthorized
 from shared.ids import derived_id
 from shared.memory import store
-from shared.memory.content import canonical_json
+from shared.memory.content import canonical_json, check_user
 from shared.memory.documents import store_documents
 from shared.memory.documents.chunk import chunk_blocks
 from shared.memory.documents.limits import MAX_REPEATED_BYTES
 from shared.memory.documents.model import Chunk, ParsedDocument
 from shared.memory.documents.parse import parse_document
-from shared.memory.intake import Intake, enqueue_items, item_row, no_agent
+from shared.memory.intake import Intake, enqueue_items, item_row, no_agent, scope_key
 from shared.memory.model import NewMemory, ScopeRef
 
 
@@ -68,27 +68,37 @@ class Documents:
             await store_documents.insert_document(connection, row | {"scope_id": scope_id})
             await store.insert_items(connection, [item | {"scope_id": scope_id} for item in items])
             await enqueue_items(connection, document.microdao_id, [item["id"] for item in items])
-        async with self._database.agent(document.microdao_id, document.agent_id) as connection:
+        async with self._database.agent(document.microdao_id, document.agent_id, scope.user_id) as connection:
             return _found(await store_documents.read_added(connection, row["id"]), row["id"], document.agent_id)
 
-    async def get(self, microdao_id: str, agent_id: str, document_id: str) -> Row:
-        """A document with how many of its chunks are ``pending`` or ``failed``. Raises NotFound."""
-        async with self._database.agent(microdao_id, agent_id) as connection:
+    async def get(self, microdao_id: str, agent_id: str, document_id: str, user_id: str | None = None) -> Row:
+        """A document with how many of its chunks are ``pending`` or ``failed``. Raises NotFound.
+
+        ``user_id``, here and below: it may be that end user's.
+        """
+        check_user(user_id)
+        async with self._database.agent(microdao_id, agent_id, user_id) as connection:
             return _found(await store_documents.read_document(connection, document_id), document_id, agent_id)
 
-    async def list_page(self, microdao_id: str, agent_id: str, after: str, limit: int) -> list[Row]:
+    async def list_page(
+        self, microdao_id: str, agent_id: str, after: str, limit: int, user_id: str | None = None
+    ) -> list[Row]:
         """Documents that the agent may read, by id. Raises NotFound (agent)."""
-        async with self._database.agent(microdao_id, agent_id) as connection:
+        check_user(user_id)
+        async with self._database.agent(microdao_id, agent_id, user_id) as connection:
             rows = await store_documents.list_documents(connection, after, limit)
             if not rows and not await store.agent_exists(connection):
                 raise no_agent(agent_id)
         return rows
 
-    async def delete(self, microdao_id: str, agent_id: str, document_id: str, *, by_admin: bool = False) -> None:
+    async def delete(
+        self, microdao_id: str, agent_id: str, document_id: str, user_id: str | None = None, *, by_admin: bool = False
+    ) -> None:
         """Forget a document with all its chunks; ``by_admin`` one of the microDAO's own.
 
         Raises NotFound, or Unauthorized for what the agent may only read.
         """
+        check_user(user_id)
         missing = NotFound(f"there is no document {document_id!r} that {agent_id} may delete", param="document_id")
         if by_admin:
             everyones = ScopeRef("microdao", microdao_id)
@@ -96,7 +106,7 @@ class Documents:
                 if not await store_documents.delete_document(connection, document_id, scope_id):
                     raise missing
             return
-        async with self._database.agent(microdao_id, agent_id) as connection:
+        async with self._database.agent(microdao_id, agent_id, user_id) as connection:
             if not await store_documents.delete_document(connection, document_id):
                 if await store_documents.read_document(connection, document_id):
                     raise Unauthorized(f"{agent_id} may read {document_id} but not delete it")
@@ -109,9 +119,9 @@ def _found(row: Row | None, document_id: str, agent_id: str) -> Row:
     return row
 
 
-def document_id(microdao_id: str, scope: ScopeRef, media_type: str, content_hash: bytes) -> str:
-    """The same bytes have one id in a scope."""
-    return derived_id("doc", microdao_id, scope.kind, scope.name, media_type, content_hash.hex())
+def document_id(microdao_id: str, agent_id: str, scope: ScopeRef, media_type: str, content_hash: bytes) -> str:
+    """The same bytes have one id in a scope (a user's: of this agent)."""
+    return derived_id("doc", microdao_id, *scope_key(scope, agent_id), media_type, content_hash.hex())
 
 
 def chunk_id(document: str, position: int) -> str:
@@ -122,7 +132,7 @@ def chunk_id(document: str, position: int) -> str:
 def _document_row(document: NewDocument, scope: ScopeRef, parsed: ParsedDocument, chunks: int) -> dict[str, Any]:
     digest = hashlib.sha256(document.data).digest()
     return {
-        "id": document_id(document.microdao_id, scope, document.media_type, digest),
+        "id": document_id(document.microdao_id, document.agent_id, scope, document.media_type, digest),
         "microdao_id": document.microdao_id,
         "agent_id": document.agent_id,
         "title": parsed.title or document.source or "untitled",

@@ -130,7 +130,7 @@ async def _commit(connection: Connection, microdao_id: str, group: Group, row: d
         return False
     await store.insert_item(connection, row)
     await store_consolidation.stand_for(connection, group.summary_id, group.ids)
-    entry = {"scope_kind": group.scope.kind, "scope_name": group.scope.name, "reason": "consolidated"}
+    entry = {**group.scope.reported_as, "reason": "consolidated"}
     await store_retention.write_report(
         connection, microdao_id, {**entry, "items": len(group.ids), "bytes": size, "ids": [group.summary_id]}
     )

@@ -14,7 +14,7 @@ from shared.memory.model import Tier
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionPolicy:
-    """The limits of one scope (an agent's, a team's or the shared memory); None is no limit.
+    """The limits of one scope (an agent's with its users', a team's or the shared memory); None is no limit.
 
     Ages count from when an item was stored. ``max_items`` and ``max_bytes`` (of content as JSON) are of each scope,
     ``total_max_*`` of the microDAO. Never found for ``unused_after_days`` and less important than

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.db.database import Connection, Database
+from shared.memory.model import ScopeRef
 from shared.memory.retention import store_pruning, store_retention
 from shared.memory.retention.pruning import Excess, Reason, Removal, Unit, evict, excess, judge
 from shared.memory.retention.scopes import Scope, all_cutoffs, rule_columns
@@ -32,7 +33,8 @@ class Pruning:
 
     def chosen(self, scopes: Iterable[int]) -> Excess:
         """How much of these scopes is chosen, but not gone, because this is a dry run."""
-        units = [one.unit for one in self.removals if self.dry_run and one.unit.scope_id in scopes]
+        chosen = set(scopes)
+        units = [one.unit for one in self.removals if self.dry_run and one.unit.scope_id in chosen]
         return Excess(items=sum(unit.items for unit in units), bytes=sum(unit.bytes for unit in units))
 
 
@@ -86,10 +88,17 @@ class Pruner:
 
 
 def _caps(run: Pruning) -> Iterator[tuple[list[int], int | None, int | None, Reason]]:
-    """Each cap that is on: the scopes it is of, the most items and bytes, the reason it gives."""
+    """Each cap that is on: the scopes it is of, the most items and bytes, the reason it gives.
+
+    An agent's is of its own memory and its users' together: how many users there will be nobody knows.
+    """
+    owned: dict[ScopeRef, list[Scope]] = defaultdict(list)
     for scope in run.scopes:
-        if scope.policy.max_items is not None or scope.policy.max_bytes is not None:
-            yield [scope.id], scope.policy.max_items, scope.policy.max_bytes, "size"
+        owned[scope.owner].append(scope)
+    for scopes in owned.values():
+        policy = scopes[0].policy
+        if policy.max_items is not None or policy.max_bytes is not None:
+            yield [scope.id for scope in scopes], policy.max_items, policy.max_bytes, "size"
     whole = next((scope.policy for scope in run.scopes if scope.kind == "microdao"), None)
     if run.is_of_all and whole and (whole.total_max_items is not None or whole.total_max_bytes is not None):
         yield [scope.id for scope in run.scopes], whole.total_max_items, whole.total_max_bytes, "total_size"
@@ -119,7 +128,7 @@ async def _remove(connection: Connection, run: Pruning, removals: Sequence[Remov
     for removal in removals:
         grouped[removal.unit.scope_id, removal.reason].append(removal.unit)
     for (scope_id, reason), gone in grouped.items():
-        entry = {"scope_kind": scopes[scope_id].kind, "scope_name": scopes[scope_id].name, "reason": reason}
+        entry = {**scopes[scope_id].reported_as, "reason": reason}
         counts = {"items": sum(one.items for one in gone), "bytes": sum(one.bytes for one in gone)}
         await store_retention.write_report(
             connection, run.microdao_id, {**entry, **counts, "ids": [one.id for one in gone]}

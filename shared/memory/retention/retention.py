@@ -67,7 +67,7 @@ class Retention:
             await store_retention.write_settings(connection, agent_id, settings)
 
     async def run(self, microdao_id: str, agent_id: str | None, *, dry_run: bool, within_s: float) -> Report:
-        """Prune, then consolidate, the whole microDAO or one agent's own memory. Raises NotFound (microDAO, agent).
+        """Prune, then consolidate, the whole microDAO or one agent's memory. Raises NotFound (microDAO, agent).
 
         Bounded in time and number. A dry run changes nothing and says what a run would do at this moment.
         """

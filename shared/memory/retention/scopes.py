@@ -6,28 +6,38 @@ from datetime import datetime
 from typing import Any
 
 from shared.db.database import Connection
-from shared.memory.model import ScopeKind
+from shared.memory.model import ScopeKind, ScopeRef
 from shared.memory.retention import store_retention
 from shared.memory.retention.policy import Cutoffs, RetentionPolicy, cutoffs, effective_policy
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """An agent's, a team's or the shared memory, and what holds for it."""
+    """An agent's, a team's, the shared or an end user's memory, and what holds for it. ``owner``: a user's is that of
+    the agent whose user it is, of all others they are their own."""
 
     id: int
     kind: ScopeKind
     name: str
+    owner: ScopeRef
     policy: RetentionPolicy
+
+    @property
+    def reported_as(self) -> dict[str, str]:
+        """What a report calls it."""
+        return {"scope_kind": self.owner.kind, "scope_name": self.owner.name}
 
 
 async def read_scopes(connection: Connection, agent_id: str | None) -> list[Scope]:
-    """All scopes of the microDAO, or the agent's own alone."""
-    rows = await store_retention.read_scopes(connection, agent_id)
-    return [
-        Scope(row["scope_id"], row["kind"], row["name"], effective_policy(row["settings"], row["own_settings"]))
-        for row in rows
-    ]
+    """All scopes of the microDAO, or the agent's own and its users'."""
+    policies: dict[ScopeRef, RetentionPolicy] = {}
+    scopes = []
+    for row in await store_retention.read_scopes(connection, agent_id):
+        owner = ScopeRef(row["owner_kind"], row["owner"])
+        if owner not in policies:
+            policies[owner] = effective_policy(row["settings"], row["own_settings"])
+        scopes.append(Scope(row["scope_id"], row["kind"], row["name"], owner, policies[owner]))
+    return scopes
 
 
 def all_cutoffs(scopes: Sequence[Scope], now: datetime) -> dict[int, Cutoffs]:

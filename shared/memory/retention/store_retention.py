@@ -8,12 +8,16 @@ from psycopg.types.json import Jsonb
 from shared.db.database import Connection, Row, fetch_all, fetch_one
 from shared.ids import new_id
 
+# What an agent keeps for its users goes by the agent's policy.
 _SCOPES: Final = """
-SELECT s.scope_id, s.kind, s.name, coalesce(p.settings, '{}') AS settings, coalesce(o.settings, '{}') AS own_settings
-FROM memory_scope s
+SELECT s.scope_id, s.kind, s.name, s.owner_kind, s.owner, coalesce(p.settings, '{}') AS settings,
+    coalesce(o.settings, '{}') AS own_settings
+FROM (
+    SELECT *, CASE kind WHEN 'user' THEN 'agent' ELSE kind END AS owner_kind, coalesce(agent_id, name) AS owner
+    FROM memory_scope WHERE microdao_id = current_microdao()) s
 LEFT JOIN memory_policy p ON p.microdao_id = s.microdao_id AND p.agent_id IS NULL
-LEFT JOIN memory_policy o ON o.microdao_id = s.microdao_id AND o.agent_id = s.name AND s.kind = 'agent'
-WHERE s.microdao_id = current_microdao() AND (%(agent_id)s::text IS NULL OR s.kind = 'agent' AND s.name = %(agent_id)s)
+LEFT JOIN memory_policy o ON o.microdao_id = s.microdao_id AND o.agent_id = s.owner AND s.owner_kind = 'agent'
+WHERE %(agent_id)s::text IS NULL OR s.owner_kind = 'agent' AND s.owner = %(agent_id)s
 ORDER BY s.scope_id
 """
 
@@ -47,14 +51,16 @@ WITH gone AS (
     DELETE FROM memory_item WHERE id IN (
         SELECT id FROM memory_item WHERE expires_at < now() ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
     RETURNING id, microdao_id, scope_id, document_id, bytes)
-SELECT g.microdao_id, s.kind, s.name, count(*)::integer AS items, sum(g.bytes)::bigint AS bytes,
+SELECT g.microdao_id, CASE s.kind WHEN 'user' THEN 'agent' ELSE s.kind END AS kind,
+    coalesce(s.agent_id, s.name) AS name, count(*)::integer AS items, sum(g.bytes)::bigint AS bytes,
     array_agg(g.id ORDER BY g.id) AS ids, array_agg(DISTINCT g.document_id) AS documents
-FROM gone g JOIN memory_scope s USING (scope_id) GROUP BY g.microdao_id, s.kind, s.name
+FROM gone g JOIN memory_scope s USING (scope_id) GROUP BY 1, 2, 3
 """
 
 
 async def read_scopes(connection: Connection, agent_id: str | None) -> list[Row]:
-    """The microDAO's scopes (or the agent's own), each with the microDAO's ``settings`` and its ``own_settings``."""
+    """The microDAO's scopes (or the agent's own and its users'), each with whose it is (``owner_kind``, ``owner``), the
+    microDAO's ``settings`` and its ``own_settings``."""
     return await fetch_all(connection, _SCOPES, {"agent_id": agent_id})
 
 
@@ -87,7 +93,10 @@ async def next_microdao(connection: Connection, done: Sequence[str]) -> str | No
 
 
 async def write_report(connection: Connection, microdao_id: str, entry: Mapping[str, Any]) -> None:
-    """Note what was removed: ``scope_kind``, ``scope_name``, ``reason``, ``items``, ``bytes``, ``ids``."""
+    """Note what was removed: ``scope_kind``, ``scope_name``, ``reason``, ``items``, ``bytes``, ``ids``.
+
+    What an agent kept for a user is noted as the agent's: a report outlives what it reports, and names no user.
+    """
     await connection.execute(
         "INSERT INTO memory_pruning (id, microdao_id, scope_kind, scope_name, reason, items, bytes, ids) VALUES"
         " (%(id)s, %(microdao_id)s, %(scope_kind)s, %(scope_name)s, %(reason)s, %(items)s, %(bytes)s, %(ids)s)",

@@ -50,7 +50,7 @@ class Searcher:
         async with _begun(self._embed(space, query)) as embedding:
             if not is_at_hand:  # no connection is held while a provider is asked
                 await embedding
-            async with self._database.agent(query.microdao_id, query.agent_id) as connection:
+            async with self._database.agent(query.microdao_id, query.agent_id, query.user_id) as connection:
                 scopes = await self._scopes(connection, query, space)
                 vector = await embedding
                 plan = _plan(query, space, vector, scopes)

@@ -1,4 +1,4 @@
-"""The file of a snapshot: JSON Lines, version 1. Pure.
+"""The file of a snapshot: JSON Lines, version 1, or 2 if something in it is an end user's. Pure.
 
 Line 1 is the manifest, then come documents, then items in the order they were stored. The last line is the seal: the
 SHA-256 of every byte before it. A file is taken whole or not at all.
@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -20,6 +21,8 @@ from shared.wire.depth import is_deeper
 
 FORMAT: Final = "daarion-memory"
 VERSION: Final = 1
+VERSION_WITH_USERS: Final = 2
+"""Only files that need it have it, so that others can be read by what knows no users."""
 MEDIA_TYPE: Final = "application/x-ndjson"
 MAX_BYTES: Final = 32_000_000
 MAX_ITEMS: Final = 50_000
@@ -42,11 +45,13 @@ class FileWriter:
 
     def __init__(self) -> None:
         self._lines: dict[str, list[bytes]] = {"document": [], "item": []}
+        self._users: set[str] = set()
         self._bytes = 0
 
-    def add(self, kind: str, line: bytes) -> None:
-        """Append a ``document`` or an ``item``. Raises TooLarge."""
+    def add(self, kind: str, line: bytes, user_id: str | None = None) -> None:
+        """Append a ``document`` or an ``item``, which is that user's. Raises TooLarge."""
         self._lines[kind].append(line)
+        self._users |= {user_id} if user_id is not None else set()
         self._bytes += len(line) + 1
         if self._bytes > MAX_BYTES or self.items > MAX_ITEMS:
             raise TooLarge(f"a snapshot holds at most {MAX_ITEMS} memories and {MAX_BYTES} bytes")
@@ -61,12 +66,17 @@ class FileWriter:
         """How many there are."""
         return len(self._lines["document"])
 
+    @property
+    def users(self) -> int:
+        """For how many end users there is anything."""
+        return len(self._users)
+
     def finish(self, microdao_id: str, agent_id: str, created_at: datetime) -> bytes:
         """The whole file. Raises TooLarge."""
         manifest = {
             "kind": "manifest",
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION_WITH_USERS if self._users else VERSION,
             "created_at": rfc3339(created_at),
             "microdao_id": microdao_id,
             "agent_id": agent_id,
@@ -93,8 +103,9 @@ def read_file(data: bytes) -> SnapshotFile:
     body = _unsealed(data)
     lines = _lines(body)
     next(lines)
-    documents = [line for _, line in zip(range(manifest["documents"]), _typed(lines, read_document), strict=False)]
-    items = list(_typed(lines, read_item))
+    typed_documents = _typed(lines, partial(read_document, manifest["version"]))
+    documents = [line for _, line in zip(range(manifest["documents"]), typed_documents, strict=False)]
+    items = list(_typed(lines, partial(read_item, manifest["version"])))
     if (len(documents), len(items)) != (manifest["documents"], manifest["items"]):
         raise InvalidRequest("the file does not hold as many documents and items as its manifest says")
     _check_references(documents, items)
@@ -110,8 +121,10 @@ def _read_manifest(data: bytes) -> dict[str, Any]:
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InvalidRequest("this is not the file of a snapshot: line 1 must be its manifest")
-    if manifest.get("version") != VERSION or isinstance(manifest["version"], bool):
-        raise InvalidRequest(f"line 1: this version of the file's format is not known here; {VERSION} is")
+    if manifest.get("version") not in (VERSION, VERSION_WITH_USERS) or isinstance(manifest["version"], bool):
+        raise InvalidRequest(
+            f"line 1: this version of the file's format is not known here; {VERSION} and {VERSION_WITH_USERS} are"
+        )
     check_manifest(manifest)
     if manifest["items"] > MAX_ITEMS:
         raise TooLarge(f"a snapshot holds at most {MAX_ITEMS} memories")
@@ -162,15 +175,16 @@ def _parse(number: int, line: bytes) -> dict[str, Any]:
 
 def _check_references(documents: Sequence[DocumentLine], items: Sequence[ItemLine]) -> None:
     _check_unique((one.line, one.id) for one in documents)
-    _check_unique((one.line, (one.media_type, one.content_hash)) for one in documents)
+    _check_unique((one.line, (one.user_id, one.media_type, one.content_hash)) for one in documents)
     _check_unique((one.line, one.id) for one in items)
     _check_unique((one.line, (one.document_id, one.position)) for one in items if one.is_chunk)
-    known_documents = {one.id for one in documents}
-    known_items = {one.id for one in items}
+    known_documents = {(one.user_id, one.id) for one in documents}  # nothing refers to what is another user's
+    known_items = {(one.user_id, one.id) for one in items}
     for item in items:
-        if item.document_id is not None and item.document_id not in known_documents:
+        document, summary = (item.user_id, item.document_id), (item.user_id, item.summary_id)
+        if item.document_id is not None and document not in known_documents:
             raise InvalidRequest(f"line {item.line}: the file has no document {item.document_id[:80]!r}")
-        if item.summary_id is not None and (item.summary_id not in known_items or item.summary_id == item.id):
+        if item.summary_id is not None and (summary not in known_items or item.summary_id == item.id):
             raise InvalidRequest(f"line {item.line}: the file has no other item {item.summary_id[:80]!r}")
     _check_summaries(items)
 

@@ -11,6 +11,7 @@ from shared.memory.model import TIERS, Tier
 # Far above what the API takes: whatever was stored can be restored. Of keys so much fits into an index.
 _KEY_CHARACTERS: Final = 600
 _NAME_CHARACTERS: Final = 10_000
+_USER_CHARACTERS: Final = 200
 _MOST: Final = 2**31 - 1
 
 Check = Callable[[Any], Any]
@@ -19,7 +20,7 @@ Check = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentLine:
-    """A document; its chunks are items. ``line`` is the file's line."""
+    """A document; its chunks are items. ``line`` is the file's line. ``user_id``, here and below: the end user's."""
 
     line: int
     id: str
@@ -31,6 +32,7 @@ class DocumentLine:
     chunks: int
     metadata: dict[str, Any]
     created_at: datetime
+    user_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class ItemLine:
     expires_at: datetime | None
     created_at: datetime
     summary_id: str | None
+    user_id: str | None = None
 
     @property
     def is_chunk(self) -> bool:
@@ -58,19 +61,24 @@ class ItemLine:
         return self.document_id is not None and self.position is not None
 
 
-def read_document(line: int, values: Mapping[str, Any]) -> DocumentLine:
+def read_document(version: int, line: int, values: Mapping[str, Any]) -> DocumentLine:
     """Raises InvalidRequest, naming line and field."""
-    return DocumentLine(line=line, **_checked(line, "document", values, _DOCUMENT))
+    return DocumentLine(line=line, **_checked(line, "document", values, _DOCUMENT | _added(version, values)))
 
 
-def read_item(line: int, values: Mapping[str, Any]) -> ItemLine:
+def read_item(version: int, line: int, values: Mapping[str, Any]) -> ItemLine:
     """Raises InvalidRequest, naming line and field."""
-    return ItemLine(line=line, **_checked(line, "item", values, _ITEM))
+    return ItemLine(line=line, **_checked(line, "item", values, _ITEM | _added(version, values)))
 
 
 def check_manifest(values: Mapping[str, Any]) -> None:
     """Raises InvalidRequest, naming the field."""
     _checked(1, "manifest", values, _MANIFEST)
+
+
+def _added(version: int, values: Mapping[str, Any]) -> dict[str, Check]:
+    """What version 2 knows beside the fields that every line has."""
+    return {"user_id": _text(_USER_CHARACTERS, 1)} if version >= 2 and "user_id" in values else {}
 
 
 def _checked(line: int, kind: str, values: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, Any]:
@@ -150,7 +158,7 @@ def _anything(value: Any) -> Any:
     return value
 
 
-_DOCUMENT: Final[Mapping[str, Check]] = {
+_DOCUMENT: Final[dict[str, Check]] = {
     "id": _text(_KEY_CHARACTERS, 1),
     "title": _text(_NAME_CHARACTERS),
     "source": _optional(_text(_NAME_CHARACTERS)),
@@ -161,7 +169,7 @@ _DOCUMENT: Final[Mapping[str, Check]] = {
     "metadata": _object,
     "created_at": _moment,
 }
-_ITEM: Final[Mapping[str, Check]] = {
+_ITEM: Final[dict[str, Check]] = {
     "id": _text(_KEY_CHARACTERS, 1),
     "tier": _tier,
     "content": _object,

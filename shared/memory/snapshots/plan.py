@@ -18,10 +18,14 @@ _IMPORTANCE_STEP = 1e-6  # the database keeps single precision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Whose memory is restored. ``is_origin``: the snapshot was taken from it, so that ids may be used again."""
+    """Whose memory is restored: an agent's own, or what it keeps for a user.
+
+    ``is_origin``: the snapshot was taken from this agent's, so that ids may be used again.
+    """
 
     microdao_id: str
     agent_id: str
+    user_id: str | None = None
     is_origin: bool = False
 
 
@@ -106,7 +110,8 @@ def _resolve(target: Target, wanted: Sequence[Prepared], alive: Mapping[str, Row
 def _names(target: Target, one: Prepared) -> tuple[str, ...]:
     if one.is_fixed:
         return (one.row["id"],)
-    return one.id, derived_id("mem", target.microdao_id, "agent", target.agent_id, one.id)
+    users = ("user", target.user_id) if target.user_id is not None else ()
+    return one.id, derived_id("mem", target.microdao_id, "agent", target.agent_id, *users, one.id)
 
 
 def _fingerprint(row: Row) -> tuple[Any, ...]:

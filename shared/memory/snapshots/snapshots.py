@@ -1,27 +1,29 @@
-"""Snapshots: an agent's own memory as a sealed file, kept, taken away, and restored into this or another agent."""
+"""Snapshots: an agent's memory as a sealed file, kept, taken away, and restored into this or another agent.
+
+What the agent keeps for its users is part of it, and is restored as theirs.
+"""
 
 import asyncio
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from psycopg.types.json import Jsonb
 
 from shared.clock import utc_now
-from shared.db.database import Connection, Database, Row
-from shared.errors import ApiError, LimitExceeded, NotFound, Unauthorized
+from shared.db.database import Connection, Database, Row, act_for
+from shared.errors import LimitExceeded, NotFound, Unauthorized
 from shared.ids import new_id
-from shared.memory import store
+from shared.memory import store, store_users
 from shared.memory.documents import store_documents
-from shared.memory.documents.documents import chunk_id, document_id
-from shared.memory.intake import Intake, enqueue_items, item_columns, no_agent, with_postings
-from shared.memory.model import NewMemory, ScopeRef
+from shared.memory.intake import Intake, enqueue_items, forgotten_meanwhile, no_agent, with_postings
+from shared.memory.model import ScopeRef
 from shared.memory.snapshots import store_snapshots
-from shared.memory.snapshots.file import FileWriter, SnapshotFile, read_file
-from shared.memory.snapshots.lines import DocumentLine, ItemLine
-from shared.memory.snapshots.plan import Mode, Plan, Prepared, Target, plan_documents, plan_items
+from shared.memory.snapshots.contents import Contents, read_contents
+from shared.memory.snapshots.file import FileWriter
+from shared.memory.snapshots.plan import Mode, Plan, Target, plan_documents, plan_items
 
 MAX_SNAPSHOTS: Final = 20
 """That an agent may have."""
@@ -44,14 +46,6 @@ class Restored:
     documents_removed: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Contents:
-    """A snapshot as rows of its target."""
-
-    documents: list[dict[str, Any]]
-    items: list[Prepared]
-
-
 class Snapshots:
     """Saves and restores. Where ``agent_id`` may be None the microDAO itself asks, else only what that agent may."""
 
@@ -60,16 +54,16 @@ class Snapshots:
         self._intake = intake
 
     async def save(self, microdao_id: str, agent_id: str, name: str) -> Row:
-        """Keep an agent's own memory as it is at one moment, without embeddings and without what expired.
+        """Keep an agent's own memory and its users' as it is at one moment, without embeddings and what expired.
 
         Raises NotFound (agent), LimitExceeded (too many snapshots), TooLarge.
         """
         writer = FileWriter()
-        async with self._database.agent(microdao_id, agent_id) as connection:
+        async with self._database.tenant(microdao_id) as connection:  # no agent's sees what is of several users
             scope_id = await _own_scope(connection, agent_id)
-            async with aclosing(store_snapshots.read_lines(connection, scope_id)) as rows:
+            async with aclosing(store_snapshots.read_lines(connection, agent_id)) as rows:
                 async for row in rows:
-                    writer.add(row["kind"], row["line"].encode())
+                    writer.add(row["kind"], row["line"].encode(), row["user_id"])
         data = await asyncio.to_thread(writer.finish, microdao_id, agent_id, utc_now())
         snapshot: dict[str, Any] = {
             "id": new_id("snap"),
@@ -78,6 +72,7 @@ class Snapshots:
             "name": name,
             "items": writer.items,
             "documents": writer.documents,
+            "users": writer.users,
             "bytes": len(data),
             "file": await asyncio.to_thread(zlib.compress, data),
         }
@@ -129,10 +124,20 @@ class Snapshots:
     async def _restore(
         self, microdao_id: str, agent_id: str, data: bytes, mode: Mode, *, origin: int | None
     ) -> Restored:
-        contents = await asyncio.to_thread(_contents, microdao_id, agent_id, data)
+        contents = await asyncio.to_thread(read_contents, microdao_id, agent_id, data)
+        gone = await self._users(microdao_id, agent_id) - contents.keys() if mode == "replace" else set()
         async with self._intake.writing(microdao_id, agent_id, ScopeRef("agent", agent_id)) as (connection, scope_id):
+            await store_snapshots.lock_scope(connection, scope_id)
             target = Target(microdao_id=microdao_id, agent_id=agent_id, is_origin=scope_id == origin)
-            return await _apply(connection, scope_id, target, contents, mode)
+            done = [await _apply(connection, scope_id, target, contents.pop(None, Contents()), mode)]
+            for user_id in sorted({one for one in contents if one is not None} | gone):
+                done += await _apply_to_user(connection, replace(target, user_id=user_id), contents, mode)
+        return _together(done)
+
+    async def _users(self, microdao_id: str, agent_id: str) -> set[str]:
+        """Whose memory the agent keeps. One who comes later is not known to a restore under way, and stays."""
+        async with self._database.tenant(microdao_id) as connection:
+            return set(await store_users.list_names(connection, agent_id))
 
     async def _read(self, microdao_id: str, snapshot_id: str, agent_id: str | None) -> Row:
         async with self._acting(microdao_id, agent_id) as connection:
@@ -149,8 +154,22 @@ async def _own_scope(connection: Connection, agent_id: str) -> int:
     return int(found["scope_id"])
 
 
-async def _apply(connection: Connection, scope_id: int, target: Target, contents: _Contents, mode: Mode) -> Restored:
-    await store_snapshots.lock_scope(connection, scope_id)
+async def _apply_to_user(
+    connection: Connection, target: Target, contents: Mapping[str | None, Contents], mode: Mode
+) -> list[Restored]:
+    """The same for a user's memory, under that user's rights; one that is to be emptied and is gone stays gone."""
+    scope = ScopeRef("user", target.user_id or "")
+    await act_for(connection, scope.user_id)
+    wanted = contents.get(scope.user_id)
+    found = await (store.make_scope if wanted else store.read_scope)(connection, target.agent_id, scope)
+    if found["scope_id"] is not None:
+        return [await _apply(connection, found["scope_id"], target, wanted or Contents(), mode)]
+    if wanted:
+        raise forgotten_meanwhile()
+    return []
+
+
+async def _apply(connection: Connection, scope_id: int, target: Target, contents: Contents, mode: Mode) -> Restored:
     there = await store_snapshots.read_documents(connection, scope_id)
     documents, gone = plan_documents(contents.documents, there, mode)
     existing = [row for row in await store_snapshots.read_items(connection, scope_id) if row["document_id"] not in gone]
@@ -174,6 +193,12 @@ async def _apply(connection: Connection, scope_id: int, target: Target, contents
     )
 
 
+def _together(done: Sequence[Restored]) -> Restored:
+    counts = [asdict(one) for one in done]
+    names = ("added", "kept", "changed", "removed", "documents_added", "documents_removed")
+    return replace(done[0], **{name: sum(one[name] for one in counts) for name in names})
+
+
 async def _write_items(connection: Connection, scope_id: int, target: Target, plan: Plan) -> None:
     for start in range(0, len(plan.add), _BATCH):
         rows = await asyncio.to_thread(_findable, plan, scope_id, start)
@@ -192,62 +217,6 @@ def _findable(plan: Plan, scope_id: int, start: int) -> list[dict[str, Any]]:
         row = {**with_postings(columns), "text": columns["kept_text"], "scope_id": scope_id}
         rows.append(row | _HIDDEN if row["id"] in plan.links else row)
     return rows
-
-
-def _contents(microdao_id: str, agent_id: str, data: bytes) -> _Contents:
-    """Everything checked, before anything is written. Raises InvalidRequest or TooLarge, naming the line."""
-    file: SnapshotFile = read_file(data)
-    scope = ScopeRef("agent", agent_id)
-    ids = {one.id: document_id(microdao_id, scope, one.media_type, one.content_hash) for one in file.documents}
-    documents = [_document_row(microdao_id, agent_id, one, ids[one.id]) for one in file.documents]
-    file.items.reverse()
-    # What has become a row is let go: a large file need not be in memory twice.
-    return _Contents(
-        documents, [_prepare(microdao_id, agent_id, file.items.pop(), ids) for _ in range(len(file.items))]
-    )
-
-
-def _document_row(microdao_id: str, agent_id: str, document: DocumentLine, own_id: str) -> dict[str, Any]:
-    return {
-        "id": own_id,
-        "microdao_id": microdao_id,
-        "agent_id": agent_id,
-        "title": document.title,
-        "source": document.source,
-        "media_type": document.media_type,
-        "content_hash": document.content_hash,
-        "characters": document.characters,
-        "chunks": document.chunks,
-        "metadata": document.metadata,
-        "created_at": document.created_at,
-    }
-
-
-def _prepare(microdao_id: str, agent_id: str, item: ItemLine, document_ids: dict[str, str]) -> Prepared:
-    more: dict[str, Any] = {"id": item.id, "created_at": item.created_at, "position": item.position}
-    if item.document_id is not None:
-        more["document_id"] = document_ids[item.document_id]
-        if item.position is not None:
-            more["id"] = chunk_id(more["document_id"], item.position)
-            more |= {"kept_text": text} if isinstance(text := item.content.get("text"), str) and text.strip() else {}
-    memory = NewMemory(
-        microdao_id=microdao_id,
-        agent_id=agent_id,
-        tier=item.tier,
-        content=item.content,
-        importance=item.importance,
-        channel_id=item.channel_id,
-        session_id=item.session_id,
-        occurred_at=item.occurred_at,
-        expires_at=item.expires_at,
-        source=item.source,
-    )
-    try:
-        columns = item_columns(memory)
-    except ApiError as error:
-        raise type(error)(f"line {item.line}: {error.message}", param=error.param) from None
-    row = {**columns, "kept_text": columns["text"], **more}
-    return Prepared(item.id, row, item.summary_id, item.is_chunk)
 
 
 def _inflated(compressed: bytes) -> Iterator[bytes]:

@@ -4,36 +4,42 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
 from shared.db.database import Connection, Row, fetch_all, fetch_one
+from shared.memory.store import OF_AGENT
 
 _LOCK: Final = 4_217_014
 """Any constant: two changes of one agent's snapshots, or two restores of its memory, must not meet."""
 _FETCHED: Final = 200  # rows a round trip
 
-_COLUMNS: Final = "p.id, s.name AS agent_id, p.name, p.items, p.documents, p.bytes, p.created_at"
+_COLUMNS: Final = "p.id, s.name AS agent_id, p.name, p.items, p.documents, p.users, p.bytes, p.created_at"
 _SNAPSHOT: Final = " FROM memory_snapshot p JOIN memory_scope s USING (scope_id)"
 
 # One statement sees one moment, whatever is written meanwhile. The lines are those of snapshot_lines.
 _ALIVE: Final = "(i.expires_at IS NULL OR i.expires_at > now())"
 _LINES: Final = f"""
-SELECT 'document' AS kind, 0::bigint AS number, jsonb_build_object('kind', 'document', 'id', d.id, 'title', d.title,
-    'source', d.source, 'media_type', d.media_type, 'content_hash', encode(d.content_hash, 'hex'),
-    'characters', d.characters, 'chunks', d.chunks, 'metadata', d.metadata, 'created_at', d.created_at)::text AS line
-FROM memory_document d
-WHERE d.scope_id = %(scope_id)s AND EXISTS (SELECT 1 FROM memory_item i WHERE i.document_id = d.id AND {_ALIVE})
+WITH s AS MATERIALIZED (
+    SELECT scope_id, CASE kind WHEN 'user' THEN name END AS user_id,
+        CASE kind WHEN 'user' THEN jsonb_build_object('user_id', name) ELSE '{{}}' END AS whose
+    FROM memory_scope JOIN {OF_AGENT} o USING (scope_id))
+SELECT 'document' AS kind, 0::bigint AS number, s.user_id, (jsonb_build_object('kind', 'document', 'id', d.id,
+    'title', d.title, 'source', d.source, 'media_type', d.media_type, 'content_hash', encode(d.content_hash, 'hex'),
+    'characters', d.characters, 'chunks', d.chunks, 'metadata', d.metadata, 'created_at', d.created_at)
+    || s.whose)::text AS line
+FROM memory_document d JOIN s USING (scope_id)
+WHERE EXISTS (SELECT 1 FROM memory_item i WHERE i.document_id = d.id AND {_ALIVE})
 UNION ALL
-SELECT 'item', i.number, jsonb_build_object('kind', 'item', 'id', i.id, 'tier', i.tier, 'content', i.content,
-    'source', i.source, 'channel_id', i.channel_id, 'session_id', i.session_id, 'document_id', i.document_id,
-    'position', i.position, 'importance', i.importance, 'occurred_at', i.occurred_at, 'expires_at', i.expires_at,
-    'created_at', i.created_at, 'summary_id', (
+SELECT 'item', i.number, s.user_id, (jsonb_build_object('kind', 'item', 'id', i.id, 'tier', i.tier,
+    'content', i.content, 'source', i.source, 'channel_id', i.channel_id, 'session_id', i.session_id,
+    'document_id', i.document_id, 'position', i.position, 'importance', i.importance, 'occurred_at', i.occurred_at,
+    'expires_at', i.expires_at, 'created_at', i.created_at, 'summary_id', (
         SELECT y.id FROM memory_item y WHERE y.id = i.summary_id AND y.scope_id = i.scope_id
-            AND (y.expires_at IS NULL OR y.expires_at > now())))::text
-FROM memory_item i WHERE i.scope_id = %(scope_id)s AND {_ALIVE}
+            AND (y.expires_at IS NULL OR y.expires_at > now()))) || s.whose)::text
+FROM memory_item i JOIN s USING (scope_id) WHERE {_ALIVE}
 ORDER BY kind, number
 """
 
 _INSERT: Final = """
-INSERT INTO memory_snapshot (id, microdao_id, scope_id, name, items, documents, bytes, file)
-VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(name)s, %(items)s, %(documents)s, %(bytes)s, %(file)s)
+INSERT INTO memory_snapshot (id, microdao_id, scope_id, name, items, documents, users, bytes, file)
+VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(name)s, %(items)s, %(documents)s, %(users)s, %(bytes)s, %(file)s)
 """
 
 _EXISTING: Final = """
@@ -110,11 +116,12 @@ async def delete_snapshot(connection: Connection, snapshot_id: str) -> bool:
     return await fetch_one(connection, query, (snapshot_id,)) is not None
 
 
-async def read_lines(connection: Connection, scope_id: int) -> AsyncGenerator[Row, None]:
-    """The ``line`` and ``kind`` of each document, then of each item of a scope, all as they are at one moment."""
+async def read_lines(connection: Connection, agent_id: str) -> AsyncGenerator[Row, None]:
+    """The ``line`` and ``kind`` of each document, then of each item of an agent's own memory and its users' (with the
+    ``user_id``), all as they are at one moment (tenant role)."""
     async with connection.cursor(name="snapshot") as cursor:
         cursor.itersize = _FETCHED
-        await cursor.execute(_LINES, {"scope_id": scope_id})
+        await cursor.execute(_LINES, {"agent_id": agent_id})
         async for row in cursor:
             yield row
 

@@ -62,6 +62,7 @@ class ChannelSummaries:
             invocation.microdao_id,
             invocation.agent_id,
             filters,
+            user_id=invocation.user_id,
             max_tokens=_MOST_TOKENS,
             limit=_MOST_MESSAGES,
             characters=_MOST_CHARACTERS,

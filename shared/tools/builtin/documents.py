@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shared.db.database import Database, Row
-from shared.memory.model import Filters, MemoryQuery, Recollection
+from shared.memory.model import Filters, MemoryQuery, Recollection, ScopeRef
 from shared.tools.builtin import store
 from shared.tools.model import Invocation, Tool
 
@@ -33,6 +33,7 @@ class Documents:
             microdao_id=invocation.microdao_id,
             agent_id=invocation.agent_id,
             query=query,
+            user_id=invocation.user_id,
             k=k,
             filters=Filters(documents_only=True),
         )
@@ -43,7 +44,7 @@ class Documents:
         return {"results": ranked[:k]}
 
     async def create(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
-        """Keep a text as a document of the agent's own; the same text again is the same document."""
+        """Keep a text as a document of the agent's own, or for its end user; the same text is the same document."""
         from shared.memory.documents.documents import NewDocument
 
         row = await self._memory().documents.add(
@@ -54,6 +55,7 @@ class Documents:
                 media_type="text/markdown",
                 title=args["title"].strip(),
                 source=args.get("source"),
+                scope=ScopeRef("user", invocation.user_id) if invocation.user_id else None,
             )
         )
         return {"id": row["id"], "title": row["title"], "passages": row["chunks"]}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shared.clock import rfc3339
-from shared.memory.model import Filters, MemoryQuery, NewMemory, Recollection
+from shared.memory.model import Filters, MemoryQuery, NewMemory, Recollection, ScopeRef
 from shared.tools.model import Invocation, Tool
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ _TOLD_CHARACTERS = 2000
 
 
 class Memories:
-    """What the calling agent may read and write of memory."""
+    """What the calling agent may read and write of memory, for the end user it acts for or for nobody in particular."""
 
     def __init__(self, memory: "Callable[[], Memory]") -> None:
         self._memory = memory
@@ -31,6 +31,7 @@ class Memories:
                 microdao_id=invocation.microdao_id,
                 agent_id=invocation.agent_id,
                 query=args["query"],
+                user_id=invocation.user_id,
                 k=int(args.get("k", _DEFAULT_K)),
                 filters=filters,
                 with_content=False,
@@ -39,13 +40,14 @@ class Memories:
         return {"memories": [_entry(one) for one in found]}
 
     async def store(self, tool: Tool, args: dict[str, Any], invocation: Invocation) -> object:
-        """Keep a memory of the agent's own; the same words again are the same memory."""
+        """Keep a memory of the agent's own, or for the end user it acts for; the same words are the same memory."""
         stored = await self._memory().store(
             NewMemory(
                 microdao_id=invocation.microdao_id,
                 agent_id=invocation.agent_id,
                 tier=args.get("tier", "long_term"),
                 content={"text": args["text"].strip()},
+                scope=ScopeRef("user", invocation.user_id) if invocation.user_id else None,
                 importance=float(args.get("importance", 0.5)),
                 source="tool",
             )

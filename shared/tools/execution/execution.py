@@ -1,7 +1,7 @@
 """An execution: one run of a tool as its row tells it."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from shared.db.database import Connection, Row
 from shared.errors import IdempotencyConflict, NotFound
@@ -15,6 +15,9 @@ from shared.tools.execution.admission import admit, count_run
 from shared.tools.model import Invocation, Tool, ToolCallRequest, ToolOutcome
 from shared.usage.events import UsageEvent
 
+_CARRIED: Final = ("session_id", "user_id", "flow_id", "confidential", "depth")
+"""From the request by the row to whatever runs the tool, in this process or another."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
@@ -26,6 +29,7 @@ class Execution:
     args: dict[str, Any]
     requested_by: str
     session_id: str | None
+    user_id: str | None
     flow_id: str | None
     confidential: bool
     depth: int
@@ -49,7 +53,7 @@ class Execution:
 
     def invocation(self, deadline: float) -> Invocation:
         """What the executor is told."""
-        kept = ("microdao_id", "agent_id", "requested_by", "session_id", "flow_id", "confidential", "depth")
+        kept = ("microdao_id", "agent_id", "requested_by", *_CARRIED)
         fields = {field: getattr(self, field) for field in kept}
         return Invocation(execution_id=self.id, attempt=self.attempts, deadline=deadline, **fields)
 
@@ -112,7 +116,7 @@ async def _add(
 
 
 def _new(tool: Tool, request: ToolCallRequest) -> Execution:
-    kept = ("microdao_id", "agent_id", "args", "requested_by", "session_id", "flow_id", "confidential", "depth")
+    kept = ("microdao_id", "agent_id", "args", "requested_by", *_CARRIED)
     outcome = ToolOutcome(new_id("exec"), tool.name, "queued")
     return Execution(tool=tool, outcome=outcome, **{field: getattr(request, field) for field in kept})
 
@@ -126,7 +130,7 @@ def _found(execution_id: str, row: Row | None) -> Execution:
 def execution_from(row: Row) -> Execution:
     """The execution in a row of ``store_executions``."""
     stands = ("status", "result", "error_code", "error_message", "ms", "cost_microusd", "task_token")
-    kept = ("microdao_id", "agent_id", "args", "requested_by", "session_id", "flow_id", "confidential", "depth")
+    kept = ("microdao_id", "agent_id", "args", "requested_by", *_CARRIED)
     # The version's own cost: the row's is what this run cost.
     tool = store.tool_from({**row, "id": row["tool_id"], "cost_microusd": row["tool_cost_microusd"]})
     outcome = ToolOutcome(execution_id=row["id"], tool_name=row["name"], **{field: row[field] for field in stands})

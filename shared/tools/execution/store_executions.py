@@ -24,8 +24,8 @@ async def insert_execution(
     row = await fetch_one(
         connection,
         "INSERT INTO tool_execution (id, microdao_id, agent_id, tool_id, tool_version, idempotency_key, args,"
-        " args_hash, session_id, flow_id, step_id, requested_by, confidential, depth)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+        " args_hash, session_id, user_id, flow_id, step_id, requested_by, confidential, depth)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
         " ON CONFLICT (microdao_id, idempotency_key) DO NOTHING RETURNING id",
         (
             execution_id,
@@ -37,6 +37,7 @@ async def insert_execution(
             Jsonb(request.args),
             args_hash,
             request.session_id,
+            request.user_id,
             request.flow_id,
             request.step_id,
             request.requested_by,

@@ -51,6 +51,7 @@ class ChainExecutor:
             requested_by=invocation.requested_by,
             idempotency_key=f"{invocation.execution_id}/{step['id']}",
             session_id=invocation.session_id,
+            user_id=invocation.user_id,
             flow_id=invocation.flow_id,
             confidential=invocation.confidential,
             depth=invocation.depth + 1,
