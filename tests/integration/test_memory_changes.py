@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import signal
+import sys
 from datetime import timedelta
 from typing import Any
 
@@ -9,16 +11,15 @@ import pytest
 
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
-from shared.db.database import Database, Row, fetch_all, fetch_one
-from shared.errors import ApiError, Conflict, NotFound, Unauthorized, Unavailable
-from shared.memory.channels import Message
-from shared.memory.documents.documents import NewDocument
+from shared.db.database import Database, Row, fetch_all
+from shared.errors import NotFound, Unavailable
 from shared.memory.embedding.embedders import Embedders
 from shared.memory.embedding.spaces import Spaces
 from shared.memory.memory import Memory
-from shared.memory.model import Grantee, MemoryChange, ScopeRef
+from shared.memory.model import MemoryChange
 from tests.embeddings import BagOfWords, add_tenant, own_database
 from tests.memories import AGENT, ask, embedded, index_all, kept, new, queued
+from tests.races import until_somebody_waits
 
 TEA, COFFEE, COCOA = "Tea is served at five.", "Coffee stands in the kitchen.", "Cocoa keeps in a tin."
 MICRODAO, OTHER = "microdao:changes", "agent:bob"
@@ -234,159 +235,11 @@ async def test_a_change_and_a_deletion_at_once_leave_nothing_half_written(
     assert await embedded(database, microdao) == []
 
 
-async def test_the_former_text_stored_again_is_another_memory_kept_once(
-    memory: Memory, database: Database, microdao: str
-):
-    first = await memory.store(new(microdao, TEA))
-    await change(memory, microdao, first.id, COFFEE)
-    second = await memory.store(new(microdao, TEA))
-    assert second.id != first.id
-    again = await asyncio.gather(*(memory.store(new(microdao, TEA, importance=0.8)) for _ in range(4)))
-    assert {one.id for one in again} == {second.id}
-    await change(memory, microdao, first.id, COCOA)
-    assert (await memory.store(new(microdao, TEA))).id == second.id, "whatever the first one says meanwhile"
-    await change(memory, microdao, second.id, COCOA)
-    third = await memory.store(new(microdao, TEA))
-    assert len({first.id, second.id, third.id}) == 3
-    assert await texts_of(memory, microdao, first.id, second.id, third.id) == [COCOA, COCOA, TEA]
-    await index_all(memory, database, microdao)
-    assert await embedded(database, microdao) == sorted((first.id, second.id, third.id))
-    assert await found(memory, microdao, TEA) == [third.id]
-
-
-async def test_what_is_stored_beside_a_changed_memory_that_says_the_same_is_kept(
-    memory: Memory, database: Database, microdao: str
-):
-    first = await memory.store(new(microdao, TEA))
-    await change(memory, microdao, first.id, COFFEE)
-    second = await memory.store(new(microdao, COFFEE))
-    assert (await memory.store(new(microdao, COFFEE))).id == second.id != first.id
-    await index_all(memory, database, microdao)
-    memories = await memory.query(ask(microdao, COFFEE))
-    assert [(one.id, one.duplicate_of) for one in memories] == [
-        (memories[0].id, None),
-        (memories[1].id, memories[0].id),
-    ]
-
-
-async def test_many_of_the_same_text_that_were_changed_hold_nobody_up(memory: Memory, microdao: str):
-    ids = []
-    for number in range(70):
-        ids.append((await memory.store(new(microdao, TEA))).id)
-        await change(memory, microdao, ids[-1], f"{COFFEE} {number}")
-    last = await memory.store(new(microdao, TEA))
-    assert last.id not in ids
-    assert len(set(ids)) == 70
-    assert await memory.store(new(microdao, TEA)) == last
-
-
-@pytest.mark.parametrize("named", [{"id": "m1"}, {"occurred_at": utc_now()}], ids=["by id", "by moment"])
-async def test_a_message_delivered_again_neither_comes_back_nor_undoes_a_change(
-    memory: Memory, database: Database, microdao: str, named: dict[str, Any]
-):
-    message = Message(text=TEA, author="Ann", **named)
-    (item_id,) = await memory.channels.post(microdao, AGENT, "general", [message])
-    await index_all(memory, database, microdao)
-    end = utc_now() + timedelta(days=1)
-    changed = await change(memory, microdao, item_id, COFFEE, importance=0.9, sets_expiry=True, expires_at=end)
-    assert changed["source"] == "channel", "it stays part of the channel's history"
-    assert await memory.channels.post(microdao, AGENT, "general", [message]) == [item_id]
-    assert await memory.items.get(microdao, AGENT, item_id) == changed
-    assert await kept(database, microdao) == {item_id}
-
-
 @pytest.mark.parametrize(("first", "then"), [("wiki", "book"), ("wiki", None), (None, "book")])
 async def test_a_source_that_the_content_names_goes_with_it(memory: Memory, microdao: str, first: str, then: str):
     item = await memory.store(new(microdao, TEA, content={"text": TEA, "source": first}))
     changed = await change(memory, microdao, item.id, content={"text": COFFEE, "source": then})
     assert changed["source"] == then
-
-
-async def test_a_passage_keeps_its_document_and_its_text(memory: Memory, database: Database, microdao: str):
-    document = NewDocument(microdao_id=microdao, agent_id=AGENT, data=TEA.encode(), media_type="text/plain")
-    added = await memory.documents.add(document)
-    (item_id,) = await kept(database, microdao)
-    with pytest.raises(Conflict, match=added["id"]):
-        await change(memory, microdao, item_id, COFFEE, importance=0.9)
-    assert (await memory.items.get(microdao, AGENT, item_id))["importance"] == pytest.approx(0.5)
-    end = utc_now() + timedelta(days=1)
-    changed = await change(memory, microdao, item_id, importance=0.9, sets_expiry=True, expires_at=end)
-    assert (changed["importance"], changed["expires_at"], changed["text"]) == (pytest.approx(0.9), end, TEA)
-    await memory.documents.add(document)
-    assert (await memory.items.get(microdao, AGENT, item_id))["expires_at"] is None, "adding it again renews it"
-
-
-async def test_a_snapshot_brings_the_former_content_back_when_it_replaces(
-    memory: Memory, database: Database, microdao: str
-):
-    item = await memory.store(new(microdao, TEA))
-    snapshot = await memory.snapshots.save(microdao, AGENT, "before")
-    await change(memory, microdao, item.id, COFFEE)
-    merged = await memory.snapshots.restore(microdao, snapshot["id"], None, "merge")
-    assert (merged.added, merged.kept) == (0, 1), "what is there stays as it is"
-    assert await texts_of(memory, microdao, item.id) == [COFFEE]
-    await memory.snapshots.restore(microdao, snapshot["id"], None, "replace")
-    assert await kept(database, microdao) == {item.id}
-    assert await texts_of(memory, microdao, item.id) == [TEA]
-    await index_all(memory, database, microdao)
-    assert await found(memory, microdao, TEA, "vector") == [item.id]
-    assert await embedded(database, microdao) == [item.id]
-
-
-async def test_only_who_may_write_changes(memory: Memory, database: Database, microdao: str):
-    item = await memory.store(new(microdao, TEA))
-    sharing, bob = memory.sharing, Grantee("agent", OTHER)
-
-    async def try_it(**fields: Any) -> type[ApiError] | None:
-        try:
-            await change(memory, microdao, item.id, agent_id=OTHER, **fields)
-        except ApiError as error:
-            return type(error)
-        return None
-
-    asked: list[dict[str, Any]] = [{"text": COFFEE}, {"importance": 0.9}, {"sets_expiry": True}]
-    assert [await try_it(**one) for one in asked] == [NotFound] * 3
-    grant = await sharing.share(microdao, Grantee("agent", AGENT), bob, "read")
-    assert [await try_it(**one) for one in asked] == [Unauthorized] * 3
-    assert [await try_it(**one, by_admin=True) for one in asked] == [NotFound] * 3, "it is not the microDAO's"
-    assert (await memory.items.get(microdao, OTHER, item.id))["text"] == TEA
-    await sharing.share(microdao, Grantee("agent", AGENT), bob, "write")
-    assert [await try_it(**one) for one in asked] == [None] * 3
-    await sharing.revoke(microdao, grant["id"])
-    assert [await try_it(**one) for one in asked] == [NotFound] * 3
-    with pytest.raises(NotFound):
-        await memory.items.get(microdao, OTHER, item.id)
-
-
-async def test_what_is_everybodys_only_admins_change(memory: Memory, database: Database, microdao: str):
-    item = await memory.store(new(microdao, TEA, scope=ScopeRef("microdao", microdao), by_admin=True))
-    with pytest.raises(Unauthorized):
-        await change(memory, microdao, item.id, COFFEE)
-    assert (await memory.items.get(microdao, OTHER, item.id))["text"] == TEA
-    changed = await change(memory, microdao, item.id, COFFEE, by_admin=True, importance=0.9)
-    assert (changed["text"], changed["scope_kind"]) == (COFFEE, "microdao")
-    await index_all(memory, database, microdao)
-    memories = await memory.query(ask(microdao, COFFEE, agent_id=OTHER))
-    assert [one.id for one in memories] == [item.id]
-    with pytest.raises(NotFound):
-        await change(memory, microdao, "mem_none", COFFEE, by_admin=True)
-
-
-async def test_a_right_that_is_taken_away_while_it_changes_changes_nothing(
-    memory: Memory, database: Database, microdao: str
-):
-    item = await memory.store(new(microdao, TEA))
-    await memory.sharing.share(microdao, Grantee("agent", AGENT), Grantee("agent", OTHER), "write")
-    async with database.system() as connection:
-        await fetch_one(connection, "SELECT 1 FROM memory_item WHERE id = %s FOR UPDATE", (item.id,))
-        changing = asyncio.create_task(change(memory, microdao, item.id, COFFEE, agent_id=OTHER))
-        while not await database.run("SELECT 1 FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        await memory.sharing.share(microdao, Grantee("agent", AGENT), Grantee("agent", OTHER), "read")
-    with pytest.raises(Unauthorized):
-        await changing
-    assert await texts_of(memory, microdao, item.id) == [TEA]
-    assert await found(memory, microdao, TEA) == [item.id]
 
 
 async def test_a_text_of_one_word_said_ever_so_often_is_indexed_anew(memory: Memory, database: Database, microdao: str):
@@ -396,3 +249,48 @@ async def test_a_text_of_one_word_said_ever_so_often_is_indexed_anew(memory: Mem
         await connection.execute("UPDATE memory_item SET lexicon = NULL")
     await index_all(memory, database, microdao)
     assert await found(memory, microdao, "went") == [item.id]
+
+
+_CHANGE_IN_A_PROCESS = """
+import asyncio, sys
+from shared.cloud.outbox import Outbox
+from shared.db.database import Database
+from shared.memory.embedding.embedders import Embedders
+from shared.memory.embedding.spaces import Spaces
+from shared.memory.memory import Memory
+from tests.embeddings import BagOfWords
+from tests.integration.test_memory_changes import COFFEE, change
+
+async def main():
+    url, microdao, item_id = sys.argv[1:]
+    database = Database(url)
+    spaces = Spaces(database, Embedders(BagOfWords("bag-of-words")))
+    await change(Memory(database, Outbox(database, {}), spaces), microdao, item_id, COFFEE, importance=0.9)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_process_killed_in_the_middle_of_a_change_changes_nothing(
+    memory: Memory, database: Database, microdao: str
+):
+    """A vector is locked, so the other process waits with half its work done; there it is killed."""
+    item = await memory.store(new(microdao, TEA))
+    await index_all(memory, database, microdao)
+    before = await memory.items.get(microdao, AGENT, item.id)
+    command = [sys.executable, "-c", _CHANGE_IN_A_PROCESS, database._pool.conninfo, microdao, item.id]
+    async with database.system() as connection:
+        await fetch_all(connection, "SELECT 1 FROM memory_embedding FOR UPDATE")
+        process = await asyncio.create_subprocess_exec(*command)
+        try:
+            await until_somebody_waits(database)
+        finally:
+            process.kill()
+        assert await process.wait() == -signal.SIGKILL
+    assert await memory.items.get(microdao, AGENT, item.id) == before
+    assert await found(memory, microdao, TEA) == await found(memory, microdao, TEA, "vector") == [item.id]
+    assert await found(memory, microdao, COFFEE) == []
+    assert await queued(database, microdao) == []
+    await change(memory, microdao, item.id, COFFEE)
+    await index_all(memory, database, microdao)
+    assert await embedded(database, microdao) == [item.id]
