@@ -112,6 +112,25 @@ async def test_what_a_summary_says_is_not_changed(memory: Memory, database: Data
         await change(memory, microdao, summary, SUMMARY)
 
 
+async def test_a_merged_snapshot_brings_no_summary_back_of_what_is_there(
+    memory: Memory, database: Database, microdao: str
+):
+    ids, summary = await summarise(memory, database, microdao)
+    snapshot = await memory.snapshots.save(microdao, AGENT, "before")
+    await change(memory, microdao, ids[3], MOVED)
+    await memory.forget(microdao, AGENT, ids[0])
+    merged = await memory.snapshots.restore(microdao, snapshot["id"], None, "merge")
+    assert (merged.added, merged.kept) == (1, 3), "what was forgotten comes back, and is found itself"
+    await index_all(memory, database, microdao)
+    assert await found(memory, microdao) == await kept(database, microdao) == set(ids)
+    assert await found(memory, microdao, "leaflets") & {summary} == set()
+    assert (await memory.snapshots.restore(microdao, snapshot["id"], None, "merge")).added == 0
+    await memory.forget_matching(microdao, AGENT, Filters(session_id="sess_1"))
+    await memory.snapshots.restore(microdao, snapshot["id"], None, "merge")
+    await index_all(memory, database, microdao)
+    assert await found(memory, microdao) == {summary}, "where nothing is left it comes back with all"
+
+
 @pytest.mark.parametrize("is_indexed", [True, False])
 async def test_a_summary_of_what_was_changed_meanwhile_is_not_kept(
     memory: Memory, database: Database, microdao: str, openai: FakeOpenAI, is_indexed: bool
