@@ -19,6 +19,7 @@ _LATER: Final = (
     "routes_llm",
     "routes_memory",
     "routes_memory_users",
+    "routes_memory_items",
     "routes_documents",
     "routes_channels",
     "routes_sharing",

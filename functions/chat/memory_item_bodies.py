@@ -7,6 +7,7 @@ from pydantic import AliasChoices, AwareDatetime, Field, model_validator
 
 from functions.chat.memory_bodies import Identifier, ScopeBody, ScopeView, Source, UserBody
 from functions.chat.schemas import Body, View
+from shared.db.database import Row
 from shared.memory.model import ScopeKind, SearchMode, Tier
 
 Tiers = Annotated[list[Tier], Field(default_factory=list, max_length=3)]
@@ -39,6 +40,23 @@ class StoreBody(ScopeBody):
     session_id: Identifier | None = None
     occurred_at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
+
+
+class ChangeBody(Body):
+    """What becomes of a memory, at least one of these: another ``content`` in place of the whole one, another
+    ``importance``, another end (``expires_at`` null: none)."""
+
+    content: MemoryContent | None = None
+    importance: float | None = Field(default=None, ge=0, le=1)
+    expires_at: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "ChangeBody":
+        if not self.model_fields_set:
+            raise ValueError("give content, importance or expires_at")
+        if any(getattr(self, name) is None for name in self.model_fields_set - {"expires_at"}):
+            raise ValueError("only expires_at can be null; leave out what shall stay as it is")
+        return self
 
 
 class StoredView(View):
@@ -183,3 +201,9 @@ class StatsView(View):
     bytes: int
     queries: int
     last_indexed_at: datetime | None
+
+
+def placed(row: Row) -> Row:
+    """An item's row as its views name what it has."""
+    scope = {"kind": row["scope_kind"], "name": row["scope_name"]}
+    return {**row, "memory_type": row["tier"], "scope": scope}

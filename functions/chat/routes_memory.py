@@ -31,9 +31,9 @@ from functions.chat.memory_item_bodies import (
     StatsView,
     StoreBody,
     StoredView,
+    placed,
 )
 from functions.chat.schemas import ERRORS, Accepted
-from shared.db.database import Row
 from shared.memory.documents.documents import NewDocument
 from shared.memory.model import Filters, Listing, MemoryQuery, NewMemory, Recollection, ScopeKind, Tier
 
@@ -106,7 +106,7 @@ async def recent(body: RecentBody, services: ServicesDep, principal: PrincipalDe
         limit=body.limit,
     )
     return RecentView(
-        messages=[RecentMessage.model_validate(_placed(row)) for row in rows], tokens=sum(row["tokens"] for row in rows)
+        messages=[RecentMessage.model_validate(placed(row)) for row in rows], tokens=sum(row["tokens"] for row in rows)
     )
 
 
@@ -159,7 +159,7 @@ async def list_items(
             limit=limit,
         )
     )
-    items = [ItemView.model_validate(_placed(row)) for row in rows]
+    items = [ItemView.model_validate(placed(row)) for row in rows]
     is_last = not rows or len(rows) == rows[-1]["matching"] < limit
     return ItemPage(items=items, next=None if is_last else write_cursor(rows[-1]))
 
@@ -221,8 +221,3 @@ def _filters(filters: QueryFilters, tiers: Sequence[Tier], scopes: Sequence[Scop
 def _recollection_view(one: Recollection) -> RecollectionView:
     fields = {name: getattr(one, name) for name in Recollection.__dataclass_fields__}  # asdict would copy all of it
     return RecollectionView.model_validate({**fields, "memory_type": one.tier}, from_attributes=True)
-
-
-def _placed(row: Row) -> Row:
-    scope = {"kind": row["scope_kind"], "name": row["scope_name"]}
-    return {**row, "memory_type": row["tier"], "scope": scope}

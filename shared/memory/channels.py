@@ -125,7 +125,8 @@ def _row(template: NewMemory, message: Message) -> dict[str, Any]:
     named = {"author": message.author, "message_id": message.id}
     context = (message.context or {}) | {name: value for name, value in named.items() if value}
     content = {"text": message.text} | ({"context": context} if context else {})
-    row = item_row(replace(template, content=content, occurred_at=message.occurred_at))
+    # Sent again, it is what is there, though that was changed since: neither its text nor its expiry come back.
+    row = item_row(replace(template, content=content, occurred_at=message.occurred_at), renews=False)
     if message.id:  # the channel's own id names the message, whatever it says now
         scope = scope_of(template)
         place = (template.microdao_id, *scope_key(scope, template.agent_id), template.channel_id or "")

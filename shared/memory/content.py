@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from shared.errors import InvalidRequest, TooLarge
-from shared.memory.model import TIERS, Filters, MemoryQuery, NewMemory
+from shared.memory.model import TIERS, Filters, MemoryChange, MemoryQuery, NewMemory
 
 _TEXT_FIELDS = ("title", "text", "user_message", "agent_reply")
 _MAX_CONTEXT_BYTES = 100_000
@@ -82,8 +82,17 @@ def check_new(item: NewMemory) -> None:
     _check_fields(item)
     if item.tier not in TIERS:
         raise InvalidRequest(f"memory_type must be one of {', '.join(TIERS)}", param="memory_type")
-    if not 0 <= item.importance <= 1:
-        raise InvalidRequest("importance must be between 0 and 1", param="importance")
+    _check_importance(item.importance)
+
+
+def check_change(change: MemoryChange) -> None:
+    """Raises InvalidRequest naming the field that is wrong."""
+    _check_fields(change)
+    check_user(change.user_id)
+    if change.content is None and change.importance is None and not change.sets_expiry:
+        raise InvalidRequest("give content, importance or expires_at")
+    if change.importance is not None:
+        _check_importance(change.importance)
 
 
 def check_query(query: MemoryQuery) -> None:
@@ -106,7 +115,12 @@ def check_filters(filters: Filters) -> None:
         raise InvalidRequest(f"memory_types must be of {', '.join(TIERS)}", param="memory_types")
 
 
-def _check_fields(record: NewMemory | MemoryQuery | Filters) -> None:
+def _check_importance(importance: float) -> None:
+    if not 0 <= importance <= 1:
+        raise InvalidRequest("importance must be between 0 and 1", param="importance")
+
+
+def _check_fields(record: NewMemory | MemoryChange | MemoryQuery | Filters) -> None:
     for field in fields(record):
         value = getattr(record, field.name)
         if isinstance(value, str) and not _is_storable(value):

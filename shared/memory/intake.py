@@ -1,6 +1,7 @@
 """How memories come in: one at a time, or many in one transaction."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -13,13 +14,15 @@ from shared.cloud.outbox import Outbox, enqueue, new_job
 from shared.db.database import Connection, Database
 from shared.errors import Conflict, NotFound, Unauthorized
 from shared.ids import derived_id
-from shared.memory import store
+from shared.memory import store, store_changes
 from shared.memory.content import author_of, canonical_json, check_new, check_user, compose_text, content_hash
 from shared.memory.model import NewMemory, ScopeRef, State, StoredMemory
 from shared.memory.search.terms import LEXICON, item_terms
 
 QUEUE = "memory"
 _ITEMS_A_JOB = 32
+_IDS_LOOKED_AT = 64
+"""At once, for a memory whose own id another one has."""
 
 
 class Intake:
@@ -32,16 +35,13 @@ class Intake:
     async def store(self, item: NewMemory) -> StoredMemory:
         """Keep an item; it is found by its words at once, and by meaning when the indexer has seen it.
 
-        The same content from the same agent, tier, scope, session and moment is kept once. Raises as :meth:`writing`,
-        InvalidRequest or TooLarge.
+        The same content from the same agent, tier, scope, session and moment is kept once; where it was changed since,
+        it is another memory. Raises as :meth:`writing`, InvalidRequest or TooLarge.
         """
         row = await asyncio.to_thread(item_row, item)  # a megabyte has many words to stem
-        job = new_job(item.microdao_id, QUEUE, {"item_ids": [row["id"]]})
-        row |= {"job_id": job["id"], "job_body": Jsonb(job["body"])}
         place = item.microdao_id, item.agent_id, scope_of(item)
         async with self.writing(*place, by_admin=item.by_admin) as (connection, scope_id):
-            state = await store.insert_item(connection, row | {"scope_id": scope_id})
-        return StoredMemory(row["id"], cast(State, state))
+            return await _keep(connection, row | {"scope_id": scope_id, "may_differ": False})
 
     @asynccontextmanager
     async def writing(
@@ -71,6 +71,28 @@ class Intake:
         await self._outbox.committed()
 
 
+async def _keep(connection: Connection, row: Mapping[str, Any]) -> StoredMemory:
+    """Under its own id or, if what has that id was changed and says something else now, under another one."""
+    item_id = row["id"]
+    while True:
+        job = new_job(row["microdao_id"], QUEUE, {"item_ids": [item_id]})
+        more = {"id": item_id, "job_id": job["id"], "job_body": Jsonb(job["body"])}
+        state = await store.insert_item(connection, {**row, **more})
+        if state is not None:
+            return StoredMemory(item_id, cast(State, state))
+        item_id = await _other_id(connection, row["id"], row["content_hash"])
+
+
+async def _other_id(connection: Connection, taken: str, digest: bytes) -> str:
+    """The id under which this content is kept beside what has its own id: derived, so that a retry finds it."""
+    numbers = itertools.count(1)
+    found = None
+    while found is None:
+        ids = [derived_id("mem", taken, str(number)) for number in itertools.islice(numbers, _IDS_LOOKED_AT)]
+        found = await store_changes.find_id(connection, ids, digest)
+    return found
+
+
 async def enqueue_items(
     connection: Connection, microdao_id: str, item_ids: Sequence[str], *, reindex_id: str | None = None
 ) -> None:
@@ -98,20 +120,14 @@ def item_row(item: NewMemory, **more: Any) -> dict[str, Any]:
 def item_columns(item: NewMemory) -> dict[str, Any]:
     """The row of an item without what finds it. Raises InvalidRequest or TooLarge."""
     check_new(item)
-    canonical = canonical_json(item.content)
-    digest = content_hash(canonical)
-    scope = scope_of(item)
-    source = item.content.get("source")
+    columns = content_columns(item.content)
     return {
-        "id": _item_id(item, scope, digest),
+        **columns,
+        "id": _item_id(item, scope_of(item), columns["content_hash"]),
         "microdao_id": item.microdao_id,
         "agent_id": item.agent_id,
         "tier": item.tier,
-        "content": canonical.decode(),
-        "content_hash": digest,
-        "text": compose_text(item.content),
-        "author": author_of(item.content),
-        "source": item.source or (source if isinstance(source, str) else None),
+        "source": item.source or columns["source"],
         "channel_id": item.channel_id,
         "session_id": item.session_id,
         "document_id": None,
@@ -122,8 +138,22 @@ def item_columns(item: NewMemory) -> dict[str, Any]:
     }
 
 
+def content_columns(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What an item's row says of its content. Raises InvalidRequest or TooLarge."""
+    canonical = canonical_json(content)
+    source = content.get("source")
+    return {
+        "content": canonical.decode(),
+        "content_hash": content_hash(canonical),
+        "text": compose_text(content),
+        "author": author_of(content),
+        "source": source if isinstance(source, str) else None,
+    }
+
+
 def with_postings(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with the words that find the item, without a job."""
+    """The row with the words that find the item, without a job; as one that is kept under its id whatever it says,
+    and renewed by whoever stores it again."""
     terms = item_terms(columns["text"], columns["author"], columns["occurred_at"])
     return {
         **columns,
@@ -133,6 +163,8 @@ def with_postings(columns: Mapping[str, Any]) -> dict[str, Any]:
         "frequencies": [min(count, 32_767) for count in terms.values()],
         "job_id": None,
         "job_body": None,
+        "may_differ": True,
+        "renews": True,
     }
 
 

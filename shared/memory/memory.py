@@ -19,6 +19,7 @@ from shared.memory.indexing.indexer import Indexer
 from shared.memory.indexing.large_scopes import LargeScopes
 from shared.memory.indexing.reindexing import Reindexing
 from shared.memory.intake import Intake, enqueue_items, no_agent
+from shared.memory.items import Items
 from shared.memory.model import (
     TIERS,
     Filters,
@@ -64,6 +65,7 @@ class Memory:
         self._searcher = Searcher(database, spaces)
         self._indexer = Indexer(database, spaces)
         self.spaces = spaces
+        self.items = Items(database, outbox, self._intake)
         self.documents = Documents(database, self._intake)
         self.channels = Channels(database, self._intake)
         self.sharing = Sharing(database)
@@ -88,8 +90,9 @@ class Memory:
     async def store(self, item: NewMemory) -> StoredMemory:
         """Keep an item; it is found by its words at once, and by meaning when the indexer has seen it.
 
-        The same content from the same agent, tier, scope, session and moment is kept once. Raises InvalidRequest,
-        TooLarge, NotFound (agent, scope) or Unauthorized (a scope that the agent may not write).
+        The same content from the same agent, tier, scope, session and moment is kept once; where it was changed since,
+        it is another memory. Raises InvalidRequest, TooLarge, NotFound (agent, scope) or Unauthorized (a scope that the
+        agent may not write).
         """
         return await self._intake.store(item)
 

@@ -78,6 +78,24 @@ class NewMemory:
     source: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryChange:
+    """What becomes of a memory. None leaves ``content`` or ``importance`` as it is; ``sets_expiry`` makes
+    ``expires_at`` hold, None being never. ``by_admin``: of the microDAO's own scope, as of NewMemory. ``user_id``: it
+    may be that end user's.
+    """
+
+    microdao_id: str
+    agent_id: str
+    item_id: str
+    user_id: str | None = None
+    by_admin: bool = False
+    content: dict[str, Any] | None = None
+    importance: float | None = None
+    sets_expiry: bool = False
+    expires_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StoredMemory:
     """Where a memory is kept; ``pending`` until it can be found by meaning."""

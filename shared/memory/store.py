@@ -26,7 +26,8 @@ MATCHING: Final = """(i.expires_at IS NULL OR i.expires_at > now())
     AND (%(until)s::timestamptz IS NULL OR i.occurred_at < %(until)s)
     AND (%(metadata)s::jsonb = '{}' OR i.content -> 'context' @> %(metadata)s::jsonb)"""
 
-# A summary quotes what it stands for, so it expires no later.
+# A summary quotes what it stands for, so it expires no later. Under a taken id nothing is kept of what says something
+# else, unless it `may_differ`: then the id alone tells what it is.
 _INSERT: Final = """
 WITH item AS (
     INSERT INTO memory_item (id, microdao_id, scope_id, agent_id, tier, content, text, content_hash, source, author,
@@ -34,9 +35,11 @@ WITH item AS (
     VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(tier)s, %(content)s::jsonb, %(text)s,
         %(content_hash)s, %(source)s, %(author)s, %(channel_id)s, %(session_id)s, %(document_id)s, %(position)s,
         %(importance)s, %(occurred_at)s, %(expires_at)s, %(words)s, %(lexicon)s)
-    ON CONFLICT (id) DO UPDATE SET expires_at = EXCLUDED.expires_at, importance = EXCLUDED.importance,
-        failure = NULL, queued_at = now(),
+    ON CONFLICT (id) DO UPDATE SET failure = NULL, queued_at = now(),
+        expires_at = CASE WHEN %(renews)s THEN EXCLUDED.expires_at ELSE memory_item.expires_at END,
+        importance = CASE WHEN %(renews)s THEN EXCLUDED.importance ELSE memory_item.importance END,
         state = CASE memory_item.state WHEN 'failed' THEN 'pending' ELSE memory_item.state END
+    WHERE %(may_differ)s OR memory_item.content_hash = EXCLUDED.content_hash
     RETURNING number, scope_id, state, summary_id, xmax = 0 AS is_new),
 summary AS (
     UPDATE memory_item s SET expires_at = least(s.expires_at, %(expires_at)s::timestamptz) FROM item i
@@ -140,10 +143,13 @@ def _scope_parameters(agent_id: str, scope: ScopeRef) -> dict[str, str]:
     return {"agent_id": agent_id, "kind": scope.kind, "name": scope.name}
 
 
-async def insert_item(connection: Connection, item: Mapping[str, Any]) -> str:
-    """Keep an item with its postings and its job, or find it kept already (then its expiry is renewed); its state."""
+async def insert_item(connection: Connection, item: Mapping[str, Any]) -> str | None:
+    """Keep an item with its postings and its job, or find it kept already (then its expiry is renewed); its state.
+
+    None when another item has its id, and the item may not differ from it.
+    """
     row = await fetch_one(connection, _INSERT, item)
-    return str(row["state"]) if row else "pending"
+    return str(row["state"]) if row else None
 
 
 async def insert_items(connection: Connection, items: Sequence[Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ Kinds, by what must happen when an agent calls about memory that is another agen
 - ``reads``: lists or finds. Not shared: 200 without any of it. Shared: 200 with it.
 - ``reads one``: gets one thing by its id. Not shared: 404. Shared: 200.
 - ``writes``: adds to it. Not shared: 404. Shared for reading: 403. For writing: 201.
-- ``deletes``: one thing by its id. Not shared: 404. Shared for reading: 403. For writing: 200.
+- ``changes``, ``deletes``: one thing by its id. Not shared: 404. Shared for reading: 403. For writing: 200.
 - ``own``: concerns the calling agent's own memory only, whatever is shared with it: 200 without any of Alice's.
 - ``saves``: the same, but what is its own is kept once more: 201.
 - ``copies``: into the calling agent's own memory. Not shared: 404. Shared: 200, and the copy is its own from then on.
@@ -16,14 +16,24 @@ Kinds, by what must happen when an agent calls about memory that is another agen
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from shared.memory.snapshots.file import MEDIA_TYPE
 from tests.unit.test_memory_snapshot_file import file_of
 
 Kind = Literal[
-    "reads", "reads one", "writes", "deletes", "own", "saves", "copies", "administers", "governs", "operates"
+    "reads",
+    "reads one",
+    "writes",
+    "changes",
+    "deletes",
+    "own",
+    "saves",
+    "copies",
+    "administers",
+    "governs",
+    "operates",
 ]
 SECRET: Final = "xylophone"
 ALICE, BOB, TEAM, CHANNEL = "agent:alice", "agent:bob", "team:x", "channel-7"
@@ -32,6 +42,7 @@ _FOREIGN: Final[dict[Kind, int]] = {
     "reads": 200,
     "reads one": 404,
     "writes": 404,
+    "changes": 404,
     "deletes": 404,
     "own": 200,
     "saves": 201,
@@ -107,6 +118,10 @@ def _of_actor(ids: Ids) -> Call:
     return Call({"agent_id": ids.actor}, _tenant(ids))
 
 
+def _item(ids: Ids) -> Call:
+    return Call({"agent_id": ids.actor, "item_id": ids.item}, _tenant(ids))
+
+
 def _document(ids: Ids) -> Call:
     return Call({"document_id": ids.document}, {"agent_id": ids.actor, **_tenant(ids)})
 
@@ -135,13 +150,15 @@ CASES: Final[dict[tuple[str, str], Case]] = {
     ("POST", f"{_MEMORY}/forget"): Case("own", _in_body(memory_types=["short_term", "mid_term", "long_term"])),
     ("GET", f"{_MEMORY}/agents/{{agent_id}}/stats"): Case("own", _of_actor),
     ("GET", f"{_MEMORY}/agents/{{agent_id}}/items"): Case("reads", _of_actor),
-    ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case(
-        "deletes", lambda ids: Call({"agent_id": ids.actor, "item_id": ids.item}, _tenant(ids))
+    ("GET", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case("reads one", _item),
+    ("PATCH", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case(
+        "changes", lambda ids: replace(_item(ids), body={"content": {"text": "harmless"}, "importance": 0.7})
     ),
     ("GET", f"{_MEMORY}/agents/{{agent_id}}/users"): Case("own", _of_actor),
     ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/users/{{user_id}}"): Case(
         "own", lambda ids: Call({"agent_id": ids.actor, "user_id": "olena"}, _tenant(ids))
     ),
+    ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case("deletes", _item),
     ("POST", f"{_MEMORY}/documents"): Case("writes", _into_hers(text=f"a whole {SECRET}")),
     ("GET", f"{_MEMORY}/documents"): Case("reads", _for_actor),
     ("GET", f"{_MEMORY}/documents/{{document_id}}"): Case("reads one", _document),

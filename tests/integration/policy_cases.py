@@ -48,6 +48,8 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("POST", f"{_MEMORY}/recent"): Route("member"),
     ("GET", f"{_MEMORY}/agents/{{agent_id}}/stats"): Route("member"),
     ("GET", f"{_MEMORY}/agents/{{agent_id}}/items"): Route("member"),
+    ("GET", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Route("member"),
+    ("PATCH", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Route("member"),
     ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Route("member"),
     ("POST", f"{_MEMORY}/forget"): Route("member"),
     ("POST", f"{_MEMORY}/documents"): Route("member"),

@@ -187,7 +187,7 @@ async def expect(world: World, ids: Ids, access: str | None) -> None:
             response = await world.call(route, ids)
             assert (response.status_code, shows(response)) == (404, False), f"{route}: {response.text}"
     if access != "write":
-        for route in routes_of("writes", "deletes"):
+        for route in routes_of("writes", "changes", "deletes"):
             response = await world.call(route, ids)
             assert response.status_code == (404 if access is None else 403), f"{route} with {access}: {response.text}"
             assert not shows(response)
@@ -195,7 +195,7 @@ async def expect(world: World, ids: Ids, access: str | None) -> None:
 
 
 async def expect_writable(world: World) -> None:
-    for route in routes_of("writes", "deletes"):
+    for route in routes_of("writes", "changes", "deletes"):
         response = await world.call(route, await world.fresh())
         assert response.status_code == (201 if CASES[route].kind == "writes" else 200), f"{route}: {response.text}"
 

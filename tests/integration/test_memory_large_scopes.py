@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 
 import numpy as np
+import orjson
 import psycopg
 import pytest
 
@@ -16,6 +17,7 @@ from shared.memory.embedding.embedders import Embedders
 from shared.memory.embedding.spaces import Spaces
 from shared.memory.indexing.large_scopes import LargeScopes
 from shared.memory.memory import Memory
+from shared.memory.model import MemoryChange
 from tests.embeddings import BagOfWords, add_tenant, beside, own_database
 from tests.memories import AGENT, ask, new, queued
 
@@ -190,6 +192,51 @@ async def _compare_with_exact(memory: Memory, database: Database, model: Preset)
             assert filtered == [one for one in exact if one in some][:10], "filtered searches are exact"
             assert len(await texts(memory, number, k=100)) == 100
     assert hits / (10 * len(range(5, MANY, 500))) >= 0.99
+
+
+async def test_what_is_changed_while_it_grows_large_has_the_vector_of_what_it_says(
+    postgres: EmbeddedPostgres, database: Database, outbox: Outbox
+):
+    count = 6000
+    model = Preset(2 * count)
+    memory = Memory(database, outbox, Spaces(database, Embedders(model)))
+    await memory.spaces.active()
+    load(postgres, database, TENANT, model.vectors[:count])
+    done, changed = asyncio.Event(), []
+
+    async def change(number: int) -> None:
+        place = {"microdao_id": MICRODAO, "agent_id": TENANT, "item_id": f"mem_{TENANT}{number}"}
+        await memory.items.change(MemoryChange(**place, content={"text": f"vector {count + number}"}))
+        assert await memory.index(await queued(database, MICRODAO)) == set()
+        changed.append(number)
+
+    async def change_all() -> None:
+        for number in range(0, count, 3):
+            if done.is_set():
+                return
+            await change(number)
+
+    changing = asyncio.create_task(change_all())
+    assert await LargeScopes(database, most_exact=100).sweep() is not None
+    during = len(changed)
+    done.set()
+    await changing
+    for number in (1, 4, 7):
+        await change(number)
+    assert during > 10
+    async with database.system() as connection:
+        rows = await fetch_all(
+            connection,
+            "SELECT i.text, e.embedding::text AS vector FROM memory_item i LEFT JOIN memory_embedding e"
+            " ON e.item = i.number WHERE i.agent_id = %s",
+            (TENANT,),
+        )
+    assert len(rows) == count
+    for row in rows:
+        assert orjson.loads(row["vector"]) == pytest.approx(model.vectors[int(row["text"].split()[1])], abs=1e-3)
+    for number in changed[-20:]:
+        assert (await texts(memory, count + number))[0] == f"vector {count + number}"
+        assert f"vector {number}" not in await texts(memory, number)
 
 
 async def test_one_scope_a_sweep_the_largest_first(postgres: EmbeddedPostgres, database: Database, outbox: Outbox):

@@ -1,5 +1,6 @@
 """Pruning on a real database: what goes, what stays, and that a dry run says what a run does."""
 
+import asyncio
 import math
 from datetime import timedelta
 
@@ -75,6 +76,28 @@ async def test_age_by_tier_and_agents_exceptions(memory: Memory, database: Datab
     (row,) = await memory.retention.prunings(microdao, AGENT, None, 10)
     assert (row["reason"], row["ids"], row["items"]) == ("age", [old["mid_term"]], 1)
     assert row["bytes"] == done.removals[0].unit.bytes > 0
+
+
+@pytest.mark.parametrize("what", ["an item", "a document"])
+@pytest.mark.parametrize("limit", [{"mid_term_max_age_days": 30, "long_term_max_age_days": 30}, {"max_items": 1}])
+async def test_what_is_pinned_meanwhile_stays(memory: Memory, database: Database, microdao: str, what: str, limit):
+    if what == "an item":
+        unit_id = await store(memory, microdao, "tea", importance=0.1)
+    else:
+        document = NewDocument(
+            microdao_id=microdao, agent_id=AGENT, data=b"tea", media_type="text/plain", importance=0.1
+        )
+        unit_id = (await memory.documents.add(document))["id"]
+    (item_id,) = await kept(database, microdao)
+    await age(database, microdao, 31, unit_id)
+    await store(memory, microdao, "coffee")
+    await memory.retention.set_policy(microdao, None, limit)
+    async with database.agent(microdao, AGENT) as connection:
+        await connection.execute("UPDATE memory_item SET importance = 1 WHERE id = %s", (item_id,))
+        pruning = asyncio.create_task(memory.retention.run(microdao, None, dry_run=False, within_s=30))
+        await asyncio.wait({pruning}, timeout=0.3)
+    assert unit_id not in reasons(await pruning)
+    assert item_id in await kept(database, microdao)
 
 
 async def test_what_is_never_found_and_unimportant_goes(memory: Memory, database: Database, microdao: str):

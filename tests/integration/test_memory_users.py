@@ -68,8 +68,13 @@ async def test_lists_and_single_items_are_of_the_user_and_of_nobody_in_particula
     assert (item["scope"], item["agent_id"]) == ({"kind": "user", "name": OLENA}, AGENT)
     for user, agent in ((None, AGENT), (IHOR, AGENT), (OLENA, BOB), (None, BOB)):
         path = f"{MEMORY}/agents/{agent}/items/{hers}"
-        assert (await call(api, "DELETE", path, user_id=user))[0] == 404, (user, agent)
-    assert hers in {one["id"] for one in await listed(api, OLENA)}
+        for method, body in (("GET", None), ("PATCH", {"importance": 0.9}), ("DELETE", None)):
+            assert (await call(api, method, path, body, user_id=user))[0] == 404, (method, user, agent)
+    assert await done(api, "GET", f"{ITEMS}/{hers}", user_id=OLENA) == item
+    changed = await done(api, "PATCH", f"{ITEMS}/{hers}", {"content": {"text": "a viola"}}, user_id=OLENA)
+    assert (changed["id"], changed["text"], changed["scope"]) == (hers, "a viola", item["scope"])
+    assert await found(api, "viola", OLENA, scopes=["user"], mode="lexical") == [hers]
+    assert await found(api, "viola", IHOR, mode="lexical") == []
     await done(api, "DELETE", f"{ITEMS}/{hers}", user_id=OLENA)
     assert {one["id"] for one in await listed(api, OLENA)} == {nobodys}
     await done(api, "DELETE", f"{ITEMS}/{nobodys}", user_id=OLENA)

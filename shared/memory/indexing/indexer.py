@@ -8,7 +8,7 @@ to the sweep when a budget is spent.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 from shared.cloud.outbox import claim
 from shared.db.database import Connection, Database, Row
@@ -27,6 +27,7 @@ _PASSAGES_A_SLICE = 64
 _CHARACTERS_A_PASSAGE = 500  # about
 
 _log = Log("memory")
+_Found = TypeVar("_Found")
 
 
 @dataclass(slots=True)
@@ -146,18 +147,22 @@ def _postpone(work: _Work, error: ApiError, microdao_id: str) -> None:
 async def _write(connection: Connection, rows: Sequence[Row], active: _Work, filling: Sequence[_Work]) -> None:
     # Another space may have become the active one since: then items are not ready that it lacks.
     await store_spaces.hold_still(connection)
-    kept = await store_index.lock_items(connection, [row["id"] for row in rows])
+    kept = await store_index.lock_items(connection, rows)
     for row in rows:
         if row["needs_postings"] and row["id"] in kept:
             await store_index.replace_postings(
                 connection, row["number"], item_terms(row["text"], row["author"], row["occurred_at"]), LEXICON
             )
     for work in (active, *filling):
-        vectors = {item_id: parts for item_id, parts in work.vectors.items() if item_id in kept}
-        await store_index.insert_embeddings(connection, work.space.id, vectors)
+        await store_index.insert_embeddings(connection, work.space.id, _of(work.vectors, kept))
     for work in filling:
-        await store_spaces.note_unembeddable(connection, work.space.id, work.failures)
-    await store_index.mark_failed(connection, active.failures)
+        await store_spaces.note_unembeddable(connection, work.space.id, _of(work.failures, kept))
+    await store_index.mark_failed(connection, _of(active.failures, kept))
     await store_index.mark_ready(connection, sorted(kept - active.failures.keys()))
     if active.waits_for:
         await store_index.mark_waiting(connection, sorted(kept), active.waits_for.message[:_MAX_FAILURE_CHARACTERS])
+
+
+def _of(found: Mapping[str, _Found], kept: set[str]) -> dict[str, _Found]:
+    """What concerns these items."""
+    return {item_id: one for item_id, one in found.items() if item_id in kept}

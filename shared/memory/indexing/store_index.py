@@ -8,18 +8,24 @@ import orjson
 from shared.db.database import Connection, Row, fetch_all
 from shared.memory.embedding.port import Vector
 
+_MOST_COUNTED: Final = 32_767  # a smallint holds no more
+
 # An item waits while its state says so, its postings are of another lexicon, or a space lacks it.
 _WAITING: Final = """
-SELECT i.id, i.number, i.text, i.author, i.occurred_at, i.lexicon IS DISTINCT FROM %(lexicon)s AS needs_postings,
-    d.title, ARRAY(SELECT s.space_id FROM unnest(%(spaces)s::smallint[]) AS s (space_id) WHERE NOT EXISTS (
+SELECT i.id, i.number, i.text, i.content_hash, i.author, i.occurred_at, d.title,
+    i.lexicon IS DISTINCT FROM %(lexicon)s AS needs_postings,
+    ARRAY(SELECT s.space_id FROM unnest(%(spaces)s::smallint[]) AS s (space_id) WHERE NOT EXISTS (
         SELECT 1 FROM memory_embedding e
         WHERE e.space_id = s.space_id AND e.scope_id = i.scope_id AND e.item = i.number)) AS spaces
 FROM memory_item i LEFT JOIN memory_document d ON d.id = i.document_id
 WHERE i.id = ANY(%(ids)s) AND i.summary_id IS NULL ORDER BY i.id
 """
 
-# Locked against deletion and summaries first, and in one order: what is written for an item must not outlive it.
-_LOCK: Final = "SELECT id FROM memory_item WHERE id = ANY(%s) AND summary_id IS NULL ORDER BY id FOR NO KEY UPDATE"
+# Locked against deletion, summaries and changes first, and in one order: what is written for an item must not outlive
+# it, nor what it says.
+_LOCK: Final = """
+SELECT id, content_hash FROM memory_item WHERE id = ANY(%s) AND summary_id IS NULL ORDER BY id FOR NO KEY UPDATE
+"""
 
 _INSERT_EMBEDDINGS: Final = """
 INSERT INTO memory_embedding (space_id, scope_id, item, part, embedding)
@@ -69,9 +75,11 @@ async def read_waiting(
     return await fetch_all(connection, _WAITING, {"ids": list(item_ids), "spaces": list(spaces), "lexicon": lexicon})
 
 
-async def lock_items(connection: Connection, item_ids: Sequence[str]) -> set[str]:
-    """Hold the items until the transaction ends; those that are still there."""
-    return {row["id"] for row in await fetch_all(connection, _LOCK, (list(item_ids),))}
+async def lock_items(connection: Connection, items: Sequence[Row]) -> set[str]:
+    """Hold the items until the transaction ends; those that are still there and say what they said."""
+    said = {item["id"]: item["content_hash"] for item in items}
+    locked = await fetch_all(connection, _LOCK, (list(said),))
+    return {row["id"] for row in locked if row["content_hash"] == said[row["id"]]}
 
 
 async def insert_embeddings(connection: Connection, space_id: int, vectors: Mapping[str, Sequence[Vector]]) -> None:
@@ -95,7 +103,7 @@ async def replace_postings(connection: Connection, number: int, terms: Mapping[s
         "lexicon": lexicon,
         "words": sum(terms.values()),
         "terms": list(terms),
-        "frequencies": list(terms.values()),
+        "frequencies": [min(count, _MOST_COUNTED) for count in terms.values()],
     }
     await connection.execute(_REPLACE_POSTINGS, counted)
     await connection.execute(_INSERT_POSTINGS, counted)

@@ -122,14 +122,17 @@ class Consolidation:
         written = await self._summaries.write([_told(row) for row in sources], model, caller, until - time.monotonic())
         row = _summary_row(microdao_id, group, sources, written)
         async with self._database.tenant(microdao_id) as connection:
-            return await _commit(connection, microdao_id, group, row, sum(source["bytes"] for source in sources))
+            return await _commit(connection, microdao_id, group, row, sources)
 
 
-async def _commit(connection: Connection, microdao_id: str, group: Group, row: dict[str, Any], size: int) -> bool:
-    if len(await store_consolidation.lock_sources(connection, group.ids)) < len(group.ids):
+async def _commit(
+    connection: Connection, microdao_id: str, group: Group, row: dict[str, Any], sources: Sequence[Row]
+) -> bool:
+    if len(await store_consolidation.lock_sources(connection, sources)) < len(group.ids):
         return False
     await store.insert_item(connection, row)
     await store_consolidation.stand_for(connection, group.summary_id, group.ids)
+    size = sum(source["bytes"] for source in sources)
     entry = {**group.scope.reported_as, "reason": "consolidated"}
     await store_retention.write_report(
         connection, microdao_id, {**entry, "items": len(group.ids), "bytes": size, "ids": [group.summary_id]}

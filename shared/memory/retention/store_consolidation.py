@@ -21,12 +21,14 @@ ORDER BY min(i.occurred_at), i.scope_id, i.thread LIMIT %(limit)s
 """
 
 _SOURCES: Final = f"""
-SELECT i.id, i.agent_id, i.text, i.session_id, i.channel_id,
+SELECT i.id, i.agent_id, i.text, i.content_hash, i.session_id, i.channel_id,
     i.importance, i.occurred_at, i.bytes
 FROM memory_item i WHERE i.id = ANY(%s) AND {_FREE} ORDER BY i.occurred_at, i.number
 """
 
-_LOCK: Final = f"SELECT i.id FROM memory_item i WHERE i.id = ANY(%s) AND {_FREE} ORDER BY i.id FOR UPDATE"
+_LOCK: Final = f"""
+SELECT i.id, i.content_hash FROM memory_item i WHERE i.id = ANY(%s) AND {_FREE} ORDER BY i.id FOR UPDATE
+"""
 
 # The summary is as old as the newest of its sources, and was found as often as all of them.
 _STAND_FOR: Final = """
@@ -62,9 +64,11 @@ async def read_sources(connection: Connection, ids: Sequence[str]) -> list[Row]:
     return await fetch_all(connection, _SOURCES, (list(ids),))
 
 
-async def lock_sources(connection: Connection, ids: Sequence[str]) -> set[str]:
-    """Hold the items until the transaction ends; those that may still be summarised."""
-    return {row["id"] for row in await fetch_all(connection, _LOCK, (list(ids),))}
+async def lock_sources(connection: Connection, sources: Sequence[Row]) -> set[str]:
+    """Hold what was read until the transaction ends; what may still be summarised and says what it said."""
+    said = {source["id"]: source["content_hash"] for source in sources}
+    locked = await fetch_all(connection, _LOCK, (list(said),))
+    return {row["id"] for row in locked if row["content_hash"] == said[row["id"]]}
 
 
 async def stand_for(connection: Connection, summary_id: str, ids: Sequence[str]) -> None:

@@ -63,12 +63,14 @@ SELECT id FROM (
 WHERE id <> ALL(%(seen)s) ORDER BY created_at, id LIMIT %(limit)s
 """
 
-# Items only: a document's chunks are changed by nobody, and go with it.
 _LOCK: Final = """
 SELECT id FROM (SELECT id FROM memory_item WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE SKIP LOCKED) i
 UNION ALL
 SELECT id FROM (SELECT id FROM memory_document WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE SKIP LOCKED) d
 """
+
+# A document is worth what its chunks are, and one of them may be pinned meanwhile.
+_LOCK_CHUNKS: Final = "SELECT id FROM memory_item WHERE document_id = ANY(%s) ORDER BY id FOR UPDATE"
 
 _USAGE: Final = """
 SELECT scope_id, count(*) AS items, coalesce(sum(bytes), 0)::bigint AS bytes FROM memory_item
@@ -96,7 +98,9 @@ async def find_lowest(connection: Connection, scopes: Sequence[int], seen: Seque
 
 async def lock_units(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Hold units until the transaction ends; those that nobody else holds."""
-    return [row["id"] for row in await fetch_all(connection, _LOCK, {"ids": list(ids)})]
+    held = [row["id"] for row in await fetch_all(connection, _LOCK, {"ids": list(ids)})]
+    await connection.execute(_LOCK_CHUNKS, (held,))
+    return held
 
 
 async def read_units(connection: Connection, ids: Sequence[str]) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -65,6 +65,8 @@ def plan_items(target: Target, wanted: Sequence[Prepared], existing: Sequence[Ro
     alive = {row["id"]: row for row in existing if not _is_expired(row, now)}
     wanted = [one for one in wanted if not _is_expired(one.row, now)]
     ids = _resolve(target, wanted, alive)
+    if mode == "merge":
+        wanted = _without_outdated_summaries(wanted, ids, alive)
     plan = Plan()
     for one in wanted:
         own_id = ids[one.id]
@@ -73,6 +75,18 @@ def plan_items(target: Target, wanted: Sequence[Prepared], existing: Sequence[Ro
     if mode == "replace":
         plan.remove += sorted(alive.keys() - set(ids.values()))
     return plan
+
+
+def _without_outdated_summaries(
+    wanted: Sequence[Prepared], ids: Mapping[str, str], alive: Mapping[str, Row]
+) -> Sequence[Prepared]:
+    """A summary that is gone stays away where anything it stood for is there: that may say something else by now, is
+    found itself, and would not take the summary along when it is forgotten."""
+    quoted = {one.summary_id for one in wanted if ids[one.id] in alive}
+    outdated = {one.id for one in wanted if one.id in quoted and ids[one.id] not in alive}
+    return [
+        replace(one, summary_id=None) if one.summary_id in outdated else one for one in wanted if one.id not in outdated
+    ]
 
 
 def _place(plan: Plan, row: Row, own_id: str, summary_id: str | None, there: Row | None, mode: Mode) -> None:
