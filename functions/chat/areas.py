@@ -18,11 +18,11 @@ _FIRST_PATHS: Final = ("/v1/", "/healthz", "/readyz")
 _LATER: Final = (
     "routes_llm",
     "routes_memory",
-    "routes_memory_items",
     "routes_documents",
     "routes_channels",
     "routes_sharing",
     "routes_retention",
+    "routes_memory_items",
     "routes_snapshots",
     "routes_analytics",
     "routes_tools",

@@ -147,14 +147,16 @@ CASES: Final[dict[tuple[str, str], Case]] = {
     ("POST", f"{_MEMORY}/store"): Case("writes", _into_hers(content={"text": f"a new {SECRET}"})),
     ("POST", f"{_MEMORY}/query"): Case("reads", _in_body(query=SECRET, k=50)),
     ("POST", f"{_MEMORY}/recent"): Case("reads", _in_body(channel_id=CHANNEL)),
-    ("POST", f"{_MEMORY}/forget"): Case("own", _in_body(memory_types=["short_term", "mid_term", "long_term"])),
-    ("GET", f"{_MEMORY}/agents/{{agent_id}}/stats"): Case("own", _of_actor),
-    ("GET", f"{_MEMORY}/agents/{{agent_id}}/items"): Case("reads", _of_actor),
     ("GET", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case("reads one", _item),
     ("PATCH", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case(
         "changes", lambda ids: replace(_item(ids), body={"content": {"text": "harmless"}, "importance": 0.7})
     ),
-    ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case("deletes", _item),
+    ("POST", f"{_MEMORY}/forget"): Case("own", _in_body(memory_types=["short_term", "mid_term", "long_term"])),
+    ("GET", f"{_MEMORY}/agents/{{agent_id}}/stats"): Case("own", _of_actor),
+    ("GET", f"{_MEMORY}/agents/{{agent_id}}/items"): Case("reads", _of_actor),
+    ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Case(
+        "deletes", lambda ids: Call({"agent_id": ids.actor, "item_id": ids.item}, _tenant(ids))
+    ),
     ("POST", f"{_MEMORY}/documents"): Case("writes", _into_hers(text=f"a whole {SECRET}")),
     ("GET", f"{_MEMORY}/documents"): Case("reads", _for_actor),
     ("GET", f"{_MEMORY}/documents/{{document_id}}"): Case("reads one", _document),
