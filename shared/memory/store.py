@@ -101,6 +101,16 @@ measured AS (
 SELECT * FROM measured WHERE bytes_before < {MAX_ANSWER_BYTES} ORDER BY occurred_at DESC, number DESC
 """
 
+# With their summaries and all that these stand for, which go or are found themselves again with a change or a deletion:
+# in one order, or two of them could wait for each other.
+_HOLD: Final = """
+SELECT id FROM memory_item WHERE id = ANY (ARRAY(
+    SELECT id FROM memory_item WHERE id = ANY(%(ids)s) OR summary_id = ANY(%(ids)s)
+    UNION SELECT summary_id FROM memory_item WHERE id = ANY(%(ids)s)
+    UNION SELECT o.id FROM memory_item i JOIN memory_item o ON o.summary_id = i.summary_id WHERE i.id = ANY(%(ids)s)))
+ORDER BY id FOR UPDATE
+"""
+
 _DELETE_MATCHING: Final = f"""
 DELETE FROM memory_item i USING memory_scope s
 WHERE s.microdao_id = current_microdao() AND s.kind = %(kind)s AND s.name = %(name)s AND i.scope_id = s.scope_id
@@ -168,8 +178,14 @@ async def read_item(connection: Connection, item_id: str) -> Row | None:
     )
 
 
+async def hold_items(connection: Connection, item_ids: Sequence[str]) -> set[str]:
+    """Keep others from items, and from what goes with them, until the transaction ends; those that may be changed."""
+    return {row["id"] for row in await fetch_all(connection, _HOLD, {"ids": list(item_ids)})}
+
+
 async def delete_items(connection: Connection, item_ids: Sequence[str], scope_id: int | None = None) -> list[str]:
     """Forget items (of one scope only) with their postings and embeddings; the ids of those that were there."""
+    await hold_items(connection, item_ids)
     rows = await fetch_all(
         connection,
         "DELETE FROM memory_item WHERE id = ANY(%(ids)s)"

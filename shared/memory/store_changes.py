@@ -3,18 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from shared.db.database import Connection, Row, fetch_all, fetch_one
-from shared.memory.store import ITEM_COLUMNS
-
-# With its summary, and what else that stands for, which a change of content deletes and frees: all in one order, or two
-# changes could wait for each other.
-_HOLD: Final = """
-SELECT id FROM memory_item WHERE id = ANY (ARRAY(
-    SELECT id FROM memory_item WHERE id = %(id)s
-    UNION SELECT summary_id FROM memory_item WHERE id = %(id)s
-    UNION SELECT o.id FROM memory_item i JOIN memory_item o ON o.summary_id = i.summary_id WHERE i.id = %(id)s))
-ORDER BY id FOR UPDATE
-"""
+from shared.db.database import Connection, Row, fetch_one
+from shared.memory.store import ITEM_COLUMNS, hold_items
 
 _HELD: Final = """
 SELECT i.id, i.number, i.microdao_id, i.content_hash, i.occurred_at, i.document_id,
@@ -54,8 +44,9 @@ WHERE i.id IS NULL OR i.content_hash = %s ORDER BY i.id IS NULL, c.place LIMIT 1
 async def hold_item(connection: Connection, item_id: str, scope_id: int | None) -> Row | None:
     """An item (of one scope only) for this transaction alone, unless it has expired or may not be changed: what a
     change needs to know of it, and whether it ``is_summary``."""
-    held = {row["id"] for row in await fetch_all(connection, _HOLD, {"id": item_id})}
-    return await fetch_one(connection, _HELD, {"id": item_id, "scope_id": scope_id}) if item_id in held else None
+    if item_id not in await hold_items(connection, [item_id]):
+        return None
+    return await fetch_one(connection, _HELD, {"id": item_id, "scope_id": scope_id})
 
 
 async def replace_content(connection: Connection, item_id: str, columns: Mapping[str, Any]) -> None:

@@ -128,11 +128,11 @@ class Consolidation:
 async def _commit(
     connection: Connection, microdao_id: str, group: Group, row: dict[str, Any], sources: Sequence[Row]
 ) -> bool:
+    size = sum(source["bytes"] for source in sources)
     if len(await store_consolidation.lock_sources(connection, sources)) < len(group.ids):
         return False
     await store.insert_item(connection, row)
     await store_consolidation.stand_for(connection, group.summary_id, group.ids)
-    size = sum(source["bytes"] for source in sources)
     entry = {**group.scope.reported_as, "reason": "consolidated"}
     await store_retention.write_report(
         connection, microdao_id, {**entry, "items": len(group.ids), "bytes": size, "ids": [group.summary_id]}
