@@ -118,7 +118,7 @@ async def _read_body(receive: Receive, headers: dict[str, str], limit: int) -> b
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b""
+            raise InvalidRequest("The body ended before it was whole.")  # where a body may be left out, it was not
         part = message.get("body", b"")
         size += len(part)
         if size > limit:

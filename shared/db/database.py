@@ -27,11 +27,12 @@ TENANT_ROLE = "daarion_tenant"
 SYSTEM_ROLE = "daarion_system"
 AGENT_ROLE = "daarion_agent"
 
-# Set for the transaction only. What an earlier one found out about its agent is forgotten with that agent.
+# Set for the transaction only. What an earlier one found out about its agent is forgotten with that agent. Days are
+# UTC's, and moments near the ends of what a datetime holds would pass them in a server's own time zone.
 _ENTER = (
     "SELECT set_config('role', %s, true), set_config('daarion.microdao_id', %s, true),"
     " set_config('daarion.agent_id', %s, true), set_config('daarion.user_id', %s, true),"
-    " set_config('daarion.read_scopes', '', true)"
+    " set_config('daarion.read_scopes', '', true), set_config('TimeZone', 'UTC', true)"
 )
 
 

@@ -1,5 +1,6 @@
 """What agents remember: store, find, list, forget, count. The one door to memory for agents, tools and the API."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from shared.llm.gateway import Gateway
 
 _SWEEP_LIMIT = 500
+_RECLAIM_FOR_S = 10.0
 _LOST_AFTER_S = 900.0
 """So long a job may take, with its deliveries after failures; then it is thought lost with its row."""
 
@@ -182,8 +184,8 @@ class Memory:
 
         Drives reindexing and gives large scopes an index. The outbox sends the jobs.
         """
+        await self._reclaim()
         async with self._database.system() as connection:
-            await store_retention.delete_expired(connection, _SWEEP_LIMIT)
             rows = await store_index.queue_again(connection, older_than_s, _SWEEP_LIMIT)
             for microdao_id, item_ids in _by_microdao(rows).items():
                 await enqueue_items(connection, microdao_id, item_ids)
@@ -193,6 +195,14 @@ class Memory:
         await self.reindexing.sweep()
         await self.large_scopes.sweep()
         return len(rows)
+
+    async def _reclaim(self) -> None:
+        """Delete what expired, a batch a transaction: it costs each query of its scope a little until it is gone."""
+        until = time.monotonic() + _RECLAIM_FOR_S
+        is_done = False
+        while not is_done and time.monotonic() < until:
+            async with self._database.system() as connection:
+                is_done = await store_retention.delete_expired(connection, _SWEEP_LIMIT) < _SWEEP_LIMIT
 
 
 def _by_microdao(rows: Sequence[Row]) -> dict[str, list[str]]:

@@ -111,10 +111,28 @@ SELECT id FROM memory_item WHERE id = ANY (ARRAY(
 ORDER BY id FOR UPDATE
 """
 
+# Whoever changes several rows holds documents first, then items, both in the order of their ids, as the indexer does:
+# else two could wait for each other. A document that loses or gets items is held, so that the last to go is known.
+_LOCK_ITEMS: Final = "SELECT id FROM memory_item WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+
+_LOCK_DOCUMENTS: Final = """
+SELECT id FROM memory_document WHERE id IN (
+    SELECT document_id FROM memory_item WHERE id = ANY(%s) AND document_id IS NOT NULL) ORDER BY id FOR UPDATE
+"""
+
+_FROM_MATCHING: Final = f"""
+FROM memory_item i JOIN memory_scope s USING (scope_id)
+WHERE s.microdao_id = current_microdao() AND s.kind = %(kind)s AND s.name = %(name)s
+  AND (s.kind <> 'user' OR s.agent_id = current_agent()) AND {MATCHING}
+"""
+
+_LOCK_MATCHING_DOCUMENTS: Final = f"""
+SELECT id FROM memory_document WHERE id IN (SELECT i.document_id {_FROM_MATCHING}) ORDER BY id FOR UPDATE
+"""
+
 _DELETE_MATCHING: Final = f"""
-DELETE FROM memory_item i USING memory_scope s
-WHERE s.microdao_id = current_microdao() AND s.kind = %(kind)s AND s.name = %(name)s AND i.scope_id = s.scope_id
-  AND (s.kind <> 'user' OR s.agent_id = current_agent()) AND {MATCHING} RETURNING i.document_id
+WITH matching AS MATERIALIZED (SELECT i.id {_FROM_MATCHING} ORDER BY i.id FOR UPDATE OF i)
+DELETE FROM memory_item WHERE id IN (SELECT id FROM matching) RETURNING document_id
 """
 
 _STATS: Final = f"""
@@ -164,6 +182,7 @@ async def insert_item(connection: Connection, item: Mapping[str, Any]) -> str | 
 
 async def insert_items(connection: Connection, items: Sequence[Mapping[str, Any]]) -> None:
     """Keep many items in few round trips."""
+    await connection.execute(_LOCK_ITEMS, ([item["id"] for item in items],))
     async with connection.cursor() as cursor:
         await cursor.executemany(_INSERT, items)
 
@@ -185,6 +204,7 @@ async def hold_items(connection: Connection, item_ids: Sequence[str]) -> set[str
 
 async def delete_items(connection: Connection, item_ids: Sequence[str], scope_id: int | None = None) -> list[str]:
     """Forget items (of one scope only) with their postings and embeddings; the ids of those that were there."""
+    await connection.execute(_LOCK_DOCUMENTS, (list(item_ids),))
     await hold_items(connection, item_ids)
     rows = await fetch_all(
         connection,
@@ -198,14 +218,16 @@ async def delete_items(connection: Connection, item_ids: Sequence[str], scope_id
 
 async def delete_matching(connection: Connection, scope: ScopeRef, filters: Filters) -> int:
     """Forget the items of a scope that the filters match; how many."""
-    place = {"kind": scope.kind, "name": scope.name}
-    rows = await fetch_all(connection, _DELETE_MATCHING, filter_parameters(filters) | place)
+    named = filter_parameters(filters) | {"kind": scope.kind, "name": scope.name}
+    await connection.execute(_LOCK_MATCHING_DOCUMENTS, named)
+    rows = await fetch_all(connection, _DELETE_MATCHING, named)
     await delete_empty_documents(connection, rows)
     return len(rows)
 
 
 async def delete_empty_documents(connection: Connection, gone: Sequence[Mapping[str, Any]]) -> None:
-    """Forget the documents of which the items ``gone`` were the last: their titles and metadata are words, too."""
+    """Forget the documents (held by the caller) of which the items ``gone`` were the last: their titles and metadata
+    are words, too."""
     if documents := {row["document_id"] for row in gone} - {None}:
         await connection.execute(
             "DELETE FROM memory_document d WHERE d.id = ANY(%s)"

@@ -5,12 +5,13 @@ from typing import Any, Final
 
 from shared.db.database import Connection, Row, fetch_all, fetch_one
 
+# Held in any case, so that nobody deletes it while its items are kept.
 _INSERT: Final = """
 INSERT INTO memory_document (id, microdao_id, scope_id, agent_id, title, source, media_type, content_hash, characters,
     chunks, metadata)
 VALUES (%(id)s, %(microdao_id)s, %(scope_id)s, %(agent_id)s, %(title)s, %(source)s, %(media_type)s, %(content_hash)s,
     %(characters)s, %(chunks)s, %(metadata)s)
-ON CONFLICT (id) DO NOTHING
+ON CONFLICT (id) DO UPDATE SET title = memory_document.title
 """
 
 _SELECT: Final = """
@@ -19,6 +20,13 @@ SELECT d.id, s.kind AS scope_kind, s.name AS scope_name, d.agent_id, d.title, d.
     count(i.id) FILTER (WHERE i.state = 'pending') AS pending, count(i.id) FILTER (WHERE i.state = 'failed') AS failed
 FROM memory_document d JOIN memory_scope s USING (scope_id) LEFT JOIN memory_item i ON i.document_id = d.id
     AND (i.expires_at IS NULL OR i.expires_at > now())
+"""
+# The document first, then its items in the order in which the indexer locks, or the two could wait for each other.
+_LOCK: Final = """
+WITH held AS MATERIALIZED (
+    SELECT id FROM memory_document
+    WHERE id = %(id)s AND (%(scope_id)s::integer IS NULL OR scope_id = %(scope_id)s) FOR UPDATE)
+SELECT i.id FROM held d JOIN memory_item i ON i.document_id = d.id ORDER BY i.id FOR UPDATE OF i
 """
 _GROUP: Final = " GROUP BY d.id, s.kind, s.name"
 _ALIVE: Final = " HAVING count(i.id) > 0"
@@ -47,8 +55,10 @@ async def list_documents(connection: Connection, after: str, limit: int) -> list
 
 async def delete_document(connection: Connection, document_id: str, scope_id: int | None = None) -> bool:
     """Forget a document (of one scope only); its items go with it. False when there was none that may be changed."""
+    named = {"id": document_id, "scope_id": scope_id}
+    await connection.execute(_LOCK, named)
     cursor = await connection.execute(
         "DELETE FROM memory_document WHERE id = %(id)s AND (%(scope_id)s::integer IS NULL OR scope_id = %(scope_id)s)",
-        {"id": document_id, "scope_id": scope_id},
+        named,
     )
     return cursor.rowcount > 0

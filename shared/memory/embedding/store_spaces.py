@@ -42,8 +42,9 @@ WHERE i.state <> 'ready' AND EXISTS (
 )
 
 _DROP: Final = """
-SELECT space_id, drop_memory_space(space_id) FROM memory_space
-WHERE state = 'retired' AND retired_at < now() - make_interval(secs => %s) ORDER BY space_id LIMIT 1
+SELECT space_id, drop_memory_space(space_id) FROM (
+    SELECT space_id FROM memory_space WHERE state = 'retired' AND retired_at < now() - make_interval(secs => %s)
+    ORDER BY space_id LIMIT 1 FOR UPDATE SKIP LOCKED) s
 """
 
 # One statement: whoever goes away while it works does not undo it.

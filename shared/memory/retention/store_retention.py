@@ -46,6 +46,13 @@ WHERE microdao_id = current_microdao() AND (%(before)s::text IS NULL OR id < %(b
 ORDER BY id DESC LIMIT %(limit)s
 """
 
+# Before their items: who adds to one of them goes first.
+_LOCK_DOCUMENTS: Final = """
+SELECT id FROM memory_document WHERE id IN (
+    SELECT document_id FROM (
+        SELECT document_id FROM memory_item WHERE expires_at < now() ORDER BY id LIMIT %s) i) ORDER BY id FOR UPDATE
+"""
+
 _EXPIRED: Final = """
 WITH gone AS (
     DELETE FROM memory_item WHERE id IN (
@@ -119,6 +126,7 @@ async def delete_old_reports(connection: Connection, older_than_days: int) -> No
 async def delete_expired(connection: Connection, limit: int) -> int:
     """Reclaim the space of what nobody can find any more, and report it; the number of items (system role)."""
     total = 0
+    await connection.execute(_LOCK_DOCUMENTS, (limit,))
     for row in await fetch_all(connection, _EXPIRED, (limit,)):
         microdao_id, kind, name, documents = (row.pop(key) for key in ("microdao_id", "kind", "name", "documents"))
         entry = {"scope_kind": kind, "scope_name": name, "reason": "expired", **row}

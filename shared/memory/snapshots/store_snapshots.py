@@ -127,9 +127,9 @@ async def read_lines(connection: Connection, agent_id: str) -> AsyncGenerator[Ro
 
 
 async def read_documents(connection: Connection, scope_id: int) -> list[Row]:
-    """A scope's documents as far as a restore compares them."""
+    """A scope's documents as far as a restore compares them, held until the transaction ends: before items are."""
     query = "SELECT id, title, source, characters, chunks, metadata FROM memory_document WHERE scope_id = %s"
-    return await fetch_all(connection, query, (scope_id,))
+    return await fetch_all(connection, f"{query} ORDER BY id FOR UPDATE", (scope_id,))
 
 
 async def read_items(connection: Connection, scope_id: int) -> list[Row]:
