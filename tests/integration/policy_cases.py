@@ -51,6 +51,8 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("GET", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Route("member"),
     ("PATCH", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Route("member"),
     ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/items/{{item_id}}"): Route("member"),
+    ("GET", f"{_MEMORY}/agents/{{agent_id}}/users"): Route("member"),
+    ("DELETE", f"{_MEMORY}/agents/{{agent_id}}/users/{{user_id}}"): Route("member"),
     ("POST", f"{_MEMORY}/forget"): Route("member"),
     ("POST", f"{_MEMORY}/documents"): Route("member"),
     ("GET", f"{_MEMORY}/documents"): Route("member"),

@@ -122,7 +122,8 @@ async def _added_up_to_its_row(connection: Connection, database: Database) -> li
         connection,
         "SELECT id, microdao_id, scope_id, agent_id, tier, content::text, text, content_hash, source, author,"
         " channel_id, session_id, document_id, position, importance, occurred_at, NULL AS expires_at, words, lexicon,"
-        " '{}'::text[] AS terms, '{}'::smallint[] AS frequencies, NULL AS job_id, NULL AS job_body FROM memory_item",
+        " '{}'::text[] AS terms, '{}'::smallint[] AS frequencies, NULL AS job_id, NULL AS job_body,"
+        " true AS may_differ, true AS renews FROM memory_item",
     )
     await store_documents.insert_document(connection, {**rows[0], "metadata": "{}"})
     return items

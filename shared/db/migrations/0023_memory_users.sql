@@ -19,6 +19,7 @@ ALTER TABLE memory_scope
 ALTER TABLE agent FORCE ROW LEVEL SECURITY;
 ALTER TABLE memory_scope FORCE ROW LEVEL SECURITY;
 CREATE INDEX ON memory_scope (microdao_id, agent_id, name) WHERE agent_id IS NOT NULL;
+CREATE INDEX ON memory_scope (microdao_id) WHERE kind IN ('microdao', 'team', 'agent'); -- few, however many users
 
 -- Before the agent, whose id the items bear: a cascade would come too late for them.
 CREATE FUNCTION drop_user_scopes() RETURNS trigger LANGUAGE plpgsql AS $$
