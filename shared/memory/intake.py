@@ -56,7 +56,7 @@ class Intake:
         check_user(scope.user_id)
         for_all = by_admin and scope.kind == "microdao"
         tenant, agent = self._database.tenant, self._database.agent
-        with _taken_away(scope):
+        with taken_away(scope):
             async with tenant(microdao_id) if for_all else agent(microdao_id, agent_id, scope.user_id) as connection:
                 found = await store.make_scope(connection, agent_id, scope)
                 if not found["agent"]:
@@ -183,13 +183,15 @@ def _item_id(item: NewMemory, scope: ScopeRef, digest: bytes) -> str:
 
 
 @contextmanager
-def _taken_away(scope: ScopeRef) -> Iterator[None]:
-    """The right to write, or the scope itself, may go between the look and the write; the database then refuses."""
+def taken_away(scope: ScopeRef) -> Iterator[None]:
+    """The right to write, or what is written to, may go between the look and the write; the database then refuses."""
     try:
         yield
-    except (InsufficientPrivilege, ForeignKeyViolation):
+    except (InsufficientPrivilege, ForeignKeyViolation) as error:
         if scope.kind == "user":
             raise forgotten_meanwhile() from None
+        if isinstance(error, ForeignKeyViolation):
+            raise Conflict("something that this belongs to was forgotten at this moment; try again") from None
         raise Unauthorized(f"the memory of {scope.kind} {scope.name} was taken away meanwhile") from None
 
 
