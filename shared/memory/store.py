@@ -67,6 +67,13 @@ SELECT EXISTS (SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND ag
         AND scope_id = ANY ((SELECT agent_scopes('write'))::integer[])) AS writable
 """
 
+GATE: Final = (
+    "SELECT pg_advisory_xact_lock{mode}(4217015, hashtext(current_microdao() || chr(31) || %(agent_id)s || chr(31)"
+    " || %(name)s))"
+)
+"""Whoever stores for an end user passes it (``_shared``) before anything else is held, whoever forgets that user
+closes it: else the one could hold a memory and need the scope, the other hold the scope and need that memory."""
+
 # Only if it is missing: each try of an insert would take one of the numbers that scopes have. Two that make it at once
 # make it once.
 _MAKE_USER_SCOPE: Final = """
@@ -161,9 +168,11 @@ async def make_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> 
     """As :func:`read_scope`, in one round trip; the scope of the transaction's end user is made if it is missing."""
     if scope.kind != "user":
         return await read_scope(connection, agent_id, scope)
+    named = _scope_parameters(agent_id, scope)
     async with connection.pipeline():
+        await connection.execute(GATE.format(mode="_shared"), named)
         await connection.execute(_MAKE_USER_SCOPE)
-        cursor = await connection.execute(_SCOPE, _scope_parameters(agent_id, scope))
+        cursor = await connection.execute(_SCOPE, named)
     return await cursor.fetchone() or {}
 
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 from shared.db.database import Connection, Row, fetch_all, fetch_one
+from shared.memory import store
 
 _OF_USERS: Final = "microdao_id = current_microdao() AND kind = 'user' AND agent_id = %(agent_id)s"
 
@@ -13,8 +14,14 @@ LEFT JOIN memory_item i ON i.scope_id = s.scope_id AND (i.expires_at IS NULL OR 
 GROUP BY s.name ORDER BY s.name
 """
 
-# Locked: nothing can be stored in it until the transaction ends.
-_LOCK: Final = f"SELECT scope_id FROM memory_scope WHERE {_OF_USERS} AND name = %(user_id)s FOR UPDATE"
+_FIND: Final = f"SELECT scope_id FROM memory_scope WHERE {_OF_USERS} AND name = %(user_id)s"
+
+# In the order in which everybody else holds them, the scope last: who adds to what is there holds that already.
+_HOLD: Final = (
+    "SELECT 1 FROM memory_document WHERE scope_id = %(scope_id)s ORDER BY id FOR UPDATE",
+    "SELECT 1 FROM memory_item WHERE scope_id = %(scope_id)s ORDER BY id FOR UPDATE",
+    "SELECT 1 FROM memory_scope WHERE scope_id = %(scope_id)s FOR UPDATE",
+)
 
 _COUNT: Final = """
 SELECT %(scope_id)s::integer AS scope_id,
@@ -42,9 +49,15 @@ async def list_names(connection: Connection, agent_id: str) -> list[str]:
 
 
 async def lock_user(connection: Connection, agent_id: str, user_id: str) -> Row | None:
-    """A user's ``scope_id`` with how many ``items`` and ``documents`` are in it; held until the transaction ends."""
-    scope = await fetch_one(connection, _LOCK, {"agent_id": agent_id, "user_id": user_id})
-    return await fetch_one(connection, _COUNT, scope) if scope else None
+    """A user's ``scope_id`` with how many ``items`` and ``documents`` are in it; all of it is held, and nobody stores
+    for that user, until the transaction ends."""
+    await connection.execute(store.GATE.format(mode=""), {"agent_id": agent_id, "name": user_id})
+    scope = await fetch_one(connection, _FIND, {"agent_id": agent_id, "user_id": user_id})
+    if scope is None:
+        return None
+    for statement in _HOLD:
+        await connection.execute(statement, scope)
+    return await fetch_one(connection, _COUNT, scope)
 
 
 async def delete_scope(connection: Connection, scope_id: int) -> None:

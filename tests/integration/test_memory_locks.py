@@ -19,8 +19,9 @@ from shared.memory.documents.documents import NewDocument
 from shared.memory.embedding import store_spaces
 from shared.memory.embedding.embedders import Embedders
 from shared.memory.embedding.spaces import Spaces
+from shared.memory.intake import Intake, item_row
 from shared.memory.memory import Memory
-from shared.memory.model import Filters, Listing
+from shared.memory.model import Filters, Listing, ScopeRef
 from tests.embeddings import BagOfWords, add_tenant, beside, own_database
 from tests.memories import AGENT, ask, index_all, kept, new
 from tests.races import until_somebody_waits
@@ -139,6 +140,33 @@ async def test_a_document_deleted_while_it_is_added_again(memory: Memory, databa
     await rival
     assert await titles(database) == []
     assert await kept(database, TENANT) == set()
+
+
+async def test_a_user_forgotten_while_more_is_stored_beside_what_is_there(memory: Memory, database: Database):
+    """Who stores holds what is there, then needs the scope; who forgets must not hold the scope and wait for that."""
+    scope = ScopeRef("user", "olena")
+    await memory.channels.post(TENANT, AGENT, CHANNEL, MESSAGES[:1], scope)
+    (there,) = await kept(database, TENANT)
+    async with Intake(database, Outbox(database, {})).writing(TENANT, AGENT, scope) as (connection, scope_id):
+        await hold(connection, [there])
+        forgetting = asyncio.create_task(memory.users.forget(TENANT, AGENT, "olena"))
+        await until_somebody_waits(database)
+        row = item_row(new(TENANT, "more", scope=scope), scope_id=scope_id)
+        await store.insert_items(connection, [row])
+    assert await forgetting == {"items": 2, "documents": 0}
+    assert await kept(database, TENANT) == set()
+
+
+async def test_a_user_is_forgotten_in_the_indexers_order(memory: Memory, database: Database):
+    scope = ScopeRef("user", "olena")
+    await memory.channels.post(TENANT, AGENT, CHANNEL, MESSAGES, scope)
+    ids = sorted(await kept(database, TENANT))
+    async with database.tenant(TENANT) as connection:
+        await hold(connection, ids[:1])
+        forgetting = asyncio.create_task(memory.users.forget(TENANT, AGENT, "olena"))
+        await until_somebody_waits(database)
+        await hold(connection, ids)
+    assert await forgetting == {"items": 12, "documents": 0}
 
 
 async def test_an_expired_document_swept_while_it_is_added_again(memory: Memory, database: Database):
