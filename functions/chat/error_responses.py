@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from shared.errors import ApiError, ErrorDetail, Internal, InvalidRequest, MethodNotAllowed, NotFound
 from shared.wire.error_body import openai_error, platform_error
 
+_PLACES: Final = {("body",), ("query",), ("path",)}
 _UNION_KIND: Final = re.compile(r"(?:list|dict|literal|function-[a-z]+)\[.*\]|constrained-[a-z]+")
 
 
@@ -45,6 +46,8 @@ def from_validation(faults: Any) -> InvalidRequest:
     """One error that names the first fault and lists all (at most 20)."""
     details = [ErrorDetail(_path(fault["loc"]), fault["msg"]) for fault in faults][:20]
     first = details[0]
+    if faults[0]["type"] == "missing" and not first.path:
+        return InvalidRequest("The request needs a body, in JSON.")
     return InvalidRequest(
         f"{first.path}: {first.message}" if first.path else first.message, param=first.path or None, details=details
     )
@@ -61,7 +64,7 @@ def from_status(error: HTTPException, request: Request) -> ApiError:
 
 def _path(location: tuple[Any, ...]) -> str:
     """``("body", "messages", 0, "role")`` → ``messages.0.role``; pydantic's names of a union's kinds are left out."""
-    parts = [str(part) for part in location if part not in ("body", "query", "path")]
+    parts = [str(part) for part in (location[1:] if location[:1] in _PLACES else location)]
     return ".".join(part for part in parts if not _UNION_KIND.fullmatch(part))
 
 

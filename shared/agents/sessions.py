@@ -170,13 +170,20 @@ class Sessions:
 
 
 def end_user(request: ChatRequest) -> str | None:
-    """The end user that a request names, by ``safety_identifier`` or else by ``user``, its older name.
+    """The end user that a request names: by ``metadata.user_id``, else by OpenAI's ``safety_identifier``, else by
+    ``user``, its older name.
 
-    Raises InvalidRequest for what is no id.
+    Raises InvalidRequest for what is no id, and for a ``user_id`` where OpenAI has none: unheard, it would have the
+    exchange kept for everybody.
     """
     given = request.model_extra or {}
-    for name in ("safety_identifier", "user"):
-        user_id = given.get(name)
+    if "user_id" in given:
+        raise InvalidRequest("name the end user by user, safety_identifier or metadata.user_id", param="user_id")
+    own = (request.metadata and request.metadata.model_extra) or {}
+    for name, user_id in (
+        ("metadata.user_id", own.get("user_id")),
+        *((name, given.get(name)) for name in ("safety_identifier", "user")),
+    ):
         if user_id is not None:
             if not isinstance(user_id, str):
                 raise InvalidRequest(f"{name} must be text", param=name)

@@ -73,7 +73,7 @@ def check_user(user_id: str | None, param: str = "user_id") -> None:
     """Raises InvalidRequest for what cannot be an end user's id; None is nobody in particular."""
     if user_id is not None and not (1 <= len(user_id) <= _MAX_USER_CHARACTERS and _is_storable(user_id)):
         raise InvalidRequest(
-            f"{param} must have 1 to {_MAX_USER_CHARACTERS} characters, none of which text cannot hold", param=param
+            f"{param} must have 1 to {_MAX_USER_CHARACTERS} characters (no NUL, no lone surrogate)", param=param
         )
 
 

@@ -82,7 +82,10 @@ async def _hold(connection: Connection, change: MemoryChange, scope_id: int | No
     if item is None and not change.by_admin and await store.read_item(connection, change.item_id):
         item = await store_changes.hold_item(connection, change.item_id, scope_id)  # it may have come meanwhile
         if item is None:
-            raise Unauthorized(f"{change.agent_id} may read {change.item_id} but not change it")
+            raise Unauthorized(
+                f"{change.agent_id} may read {change.item_id} but not change it; what is everybody's"
+                " an admin changes with scope=microdao"
+            )
     if item is None:
         raise NotFound(f"there is no memory {change.item_id!r} that {change.agent_id} may change", param="item_id")
     return item

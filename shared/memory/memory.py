@@ -148,7 +148,10 @@ class Memory:
         check_filters(filters)
         check_user(user_id)
         if filters == Filters():
-            raise InvalidRequest("name at least one condition", param="filters")
+            raise InvalidRequest(
+                "name at least one condition, in memory_types or filters; DELETE …/users/{id} forgets a user whole",
+                param="filters",
+            )
         scope = ScopeRef("agent", agent_id) if user_id is None else ScopeRef("user", user_id)
         async with self._database.agent(microdao_id, agent_id, user_id) as connection:
             forgotten = await store.delete_matching(connection, scope, filters)

@@ -114,7 +114,8 @@ async def test_the_newer_name_goes_before_the_older(http, database, microdao):
     """Whose older one may be a key of caches that several users share."""
     await session(http, SAID, safety_identifier=OLENA, user="everybody")
     await session(http, SAID, safety_identifier=None, user=IHOR)
-    assert [name for _, name, _ in await kept(database, microdao)] == [OLENA, IHOR]
+    await session(http, SAID, metadata={"user_id": "nina"}, safety_identifier=OLENA)
+    assert [name for _, name, _ in await kept(database, microdao)] == [OLENA, IHOR, "nina"]
 
 
 async def test_a_session_keeps_its_user_and_is_no_other_users(http, fake, api, database, microdao):
@@ -139,6 +140,14 @@ async def test_a_session_of_nobody_in_particular_stays_nobodys(http, database, m
     assert (await say(http, "hello?", model=first, user=OLENA)).status_code == 404
     assert await session(http, "hello?", model=first) == first
     assert {(kind, name) for kind, name, _ in await kept(database, microdao)} == {("agent", AGENT)}
+
+
+async def test_a_name_that_would_not_be_heard_is_refused(http, database, microdao):
+    answer = await say(http, SAID, user_id=OLENA)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "user_id")
+    answer = await say(http, SAID, metadata={"user_id": 7})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "metadata.user_id")
+    assert await kept(database, microdao) == []
 
 
 @pytest.mark.parametrize("name", ["user", "safety_identifier"])

@@ -131,7 +131,8 @@ async def test_a_snapshot_brings_the_former_content_back_when_it_replaces(
     merged = await memory.snapshots.restore(microdao, snapshot["id"], None, "merge")
     assert (merged.added, merged.kept) == (0, 1), "what is there stays as it is"
     assert await texts_of(memory, microdao, item.id) == [COFFEE]
-    await memory.snapshots.restore(microdao, snapshot["id"], None, "replace")
+    replaced = await memory.snapshots.restore(microdao, snapshot["id"], None, "replace")
+    assert (replaced.added, replaced.changed, replaced.removed) == (0, 1, 0)
     assert await kept(database, microdao) == {item.id}
     assert await texts_of(memory, microdao, item.id) == [TEA]
     await index_all(memory, database, microdao)

@@ -60,3 +60,17 @@ def test_a_fault_is_named_by_its_place_in_the_body(model: type[BaseModel], body:
     with pytest.raises(ValidationError) as caught:
         model.model_validate(body)
     assert from_validation(caught.value.errors()).message == message
+
+
+@pytest.mark.parametrize(
+    ("location", "message"),
+    [
+        (("body", "query"), "query: Field required"),
+        (("query", "query"), "query: Field required"),
+        (("body", "filters", "path"), "filters.path: Field required"),
+        (("body",), "The request needs a body, in JSON."),
+    ],
+)
+def test_only_where_a_field_stands_is_left_out_of_its_name(location: tuple[str, ...], message: str) -> None:
+    fault = from_validation([{"type": "missing", "loc": location, "msg": "Field required"}])
+    assert fault.message == message

@@ -181,14 +181,14 @@ async def _apply(connection: Connection, scope_id: int, target: Target, contents
         await store_documents.insert_document(connection, row)
     await store_snapshots.date_documents_back(connection, documents)
     await _write_items(connection, scope_id, target, plan)
-    added = {row["id"] for row in plan.add}
+    added, removed = {row["id"] for row in plan.add}, set(plan.remove)
     return Restored(
         agent_id=target.agent_id,
         mode=mode,
-        added=len(plan.add),
+        added=len(added - removed),
         kept=plan.kept - len(plan.change),
-        changed=len(plan.change),
-        removed=len(set(plan.remove) - added),
+        changed=len(plan.change) + len(added & removed),
+        removed=len(removed - added),
         documents_added=len(documents),
         documents_removed=len(gone),
     )
