@@ -4,11 +4,20 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit, within
 from functions.chat.schemas import ERRORS, View
 
+
+class _AnyText(PathConvertor):
+    """The rest of a path, lines and all: a path's own pattern would leave out a last line's end, and name another."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("anytext", _AnyText())
 router = APIRouter(
     prefix="/internal/agent-memory/agents/{agent_id}/users",
     route_class=JsonRoute,
@@ -58,8 +67,8 @@ async def list_users(
     return UserPage(users=views, next=views[-1].user_id if len(views) == limit else None)
 
 
-# An id may hold slashes.
-@router.delete("/{user_id:path}", summary="Forget an end user")
+# An id may hold slashes and lines.
+@router.delete("/{user_id:anytext}", summary="Forget an end user")
 async def forget_user(
     agent_id: str, user_id: UserId, services: ServicesDep, principal: PrincipalDep, microdao_id: TenantQuery = None
 ) -> ForgottenUserView:

@@ -237,6 +237,14 @@ async def act_for(connection: Connection, user_id: str | None) -> None:
     )
 
 
+@asynccontextmanager
+async def as_tenant(connection: Connection) -> AsyncIterator[None]:
+    """Let an agent's transaction see all of its microDAO for a while: to hold rows in an order that is everybody's."""
+    await connection.execute("SELECT set_config('role', %s, true)", (TENANT_ROLE,))
+    yield  # not in a finally: after an error the transaction takes no statement, and ends
+    await connection.execute("SELECT set_config('role', %s, true)", (AGENT_ROLE,))
+
+
 async def fetch_one(connection: Connection, query: str, params: Any = None) -> Row | None:
     """The first row, or None."""
     cursor = await connection.execute(query, params)

@@ -176,6 +176,13 @@ async def make_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> 
     return await cursor.fetchone() or {}
 
 
+async def pass_gates(connection: Connection, agent_id: str, user_ids: Sequence[str]) -> None:
+    """Let none of these users of an agent be forgotten until the transaction ends; before it holds any memory."""
+    async with connection.pipeline():
+        for user_id in user_ids:
+            await connection.execute(GATE.format(mode="_shared"), {"agent_id": agent_id, "name": user_id})
+
+
 def _scope_parameters(agent_id: str, scope: ScopeRef) -> dict[str, str]:
     return {"agent_id": agent_id, "kind": scope.kind, "name": scope.name}
 

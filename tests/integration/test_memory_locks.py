@@ -169,6 +169,39 @@ async def test_a_user_is_forgotten_in_the_indexers_order(memory: Memory, databas
     assert await forgetting == {"items": 12, "documents": 0}
 
 
+async def test_a_restore_is_made_in_the_indexers_order_whose_ever_memory_it_is(memory: Memory, database: Database):
+    scopes = (ScopeRef("agent", AGENT), ScopeRef("user", "olena"))
+    snapshot = await memory.snapshots.save(TENANT, AGENT, "empty")
+    for scope in scopes:
+        await memory.channels.post(TENANT, AGENT, CHANNEL, MESSAGES, scope)
+    ids = sorted(await kept(database, TENANT))
+    async with database.agent(TENANT, AGENT, "olena") as connection:
+        of_user = await fetch_all(
+            connection, "SELECT id FROM memory_item JOIN memory_scope USING (scope_id) WHERE kind = 'user' ORDER BY id"
+        )
+    first = of_user[0]["id"]
+    async with database.tenant(TENANT) as connection:
+        await hold(connection, [first])
+        restoring = asyncio.create_task(memory.snapshots.restore(TENANT, snapshot["id"], None, "replace"))
+        await until_somebody_waits(database)
+        await hold(connection, ids[ids.index(first) :])
+    assert (await restoring).removed == 24
+    assert await kept(database, TENANT) == set()
+
+
+async def test_words_of_passages_are_made_anew_while_their_document_is_held(memory: Memory, database: Database):
+    await memory.documents.add(document(3))
+    ids = sorted(await kept(database, TENANT))
+    async with database.tenant(TENANT) as connection:
+        await connection.execute("UPDATE memory_item SET lexicon = 0")
+    async with database.tenant(TENANT) as connection:
+        await connection.execute("SELECT 1 FROM memory_document FOR UPDATE")
+        indexing = asyncio.create_task(index_all(memory, database, TENANT))
+        await until_somebody_waits(database)
+        await hold(connection, ids)
+    await indexing
+
+
 async def test_an_expired_document_swept_while_it_is_added_again(memory: Memory, database: Database):
     await memory.documents.add(document(3, expires_at=utc_now() - timedelta(seconds=1)))
     async with agent(database) as connection:

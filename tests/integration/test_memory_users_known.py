@@ -117,6 +117,15 @@ async def test_ids_of_users_are_taken_as_they_are(api: Api):
         assert await users(api) == dict.fromkeys(SPECIAL[number + 1 :], 1), f"{name} took others along"
 
 
+async def test_an_id_that_ends_a_line_is_forgotten_and_not_the_one_without(api: Api):
+    ids = ["a\nb", f"{OLENA}\n", "\n", OLENA]
+    for name in ids:
+        await store(api, SECRET, name)
+    for number, name in enumerate(ids):
+        assert await done(api, "DELETE", f"{USERS}/{quote(name, safe='')}") == {"items": 1, "documents": 0}
+        assert (await users(api)).keys() == set(ids[number + 1 :]), name
+
+
 BAD_USERS = [
     b'"\\u0000"', b'"a\\u0000b"', b'""', b'"' + b"x" * 201 + b'"', b'"\\ud800"', b"7", b'["olena"]', b'{"a": 1}',
 ]  # fmt: skip

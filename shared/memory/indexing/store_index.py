@@ -27,6 +27,13 @@ _LOCK: Final = """
 SELECT id, content_hash FROM memory_item WHERE id = ANY(%s) AND summary_id IS NULL ORDER BY id FOR NO KEY UPDATE
 """
 
+# Of an item that a transaction changes twice (its words, then its state) the foreign key looks up and holds the
+# document: whoever deletes that holds it first, then its items.
+_LOCK_DOCUMENTS: Final = """
+SELECT id FROM memory_document WHERE id IN (
+    SELECT document_id FROM memory_item WHERE id = ANY(%s) AND document_id IS NOT NULL) ORDER BY id FOR KEY SHARE
+"""
+
 _INSERT_EMBEDDINGS: Final = """
 INSERT INTO memory_embedding (space_id, scope_id, item, part, embedding)
 SELECT %(space_id)s, i.scope_id, i.number, v.part, v.embedding::halfvec
@@ -78,6 +85,8 @@ async def read_waiting(
 async def lock_items(connection: Connection, items: Sequence[Row]) -> set[str]:
     """Hold the items until the transaction ends; those that are still there and say what they said."""
     said = {item["id"]: item["content_hash"] for item in items}
+    if changed_twice := [item["id"] for item in items if item["needs_postings"]]:
+        await connection.execute(_LOCK_DOCUMENTS, (changed_twice,))
     locked = await fetch_all(connection, _LOCK, (list(said),))
     return {row["id"] for row in locked if row["content_hash"] == said[row["id"]]}
 

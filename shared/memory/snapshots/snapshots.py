@@ -128,9 +128,11 @@ class Snapshots:
         gone = await self._users(microdao_id, agent_id) - contents.keys() if mode == "replace" else set()
         async with self._intake.writing(microdao_id, agent_id, ScopeRef("agent", agent_id)) as (connection, scope_id):
             await store_snapshots.lock_scope(connection, scope_id)
+            users = sorted({one for one in contents if one is not None} | gone)
+            await store_snapshots.hold_scopes(connection, scope_id, agent_id, users)
             target = Target(microdao_id=microdao_id, agent_id=agent_id, is_origin=scope_id == origin)
             done = [await _apply(connection, scope_id, target, contents.pop(None, Contents()), mode)]
-            for user_id in sorted({one for one in contents if one is not None} | gone):
+            for user_id in users:
                 done += await _apply_to_user(connection, replace(target, user_id=user_id), contents, mode)
         return _together(done)
 

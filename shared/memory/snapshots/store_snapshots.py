@@ -3,8 +3,8 @@
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 
-from shared.db.database import Connection, Row, fetch_all, fetch_one
-from shared.memory.store import OF_AGENT
+from shared.db.database import Connection, Row, as_tenant, fetch_all, fetch_one
+from shared.memory.store import OF_AGENT, pass_gates
 
 _LOCK: Final = 4_217_014
 """Any constant: two changes of one agent's snapshots, or two restores of its memory, must not meet."""
@@ -54,6 +54,13 @@ SELECT id FROM memory_item WHERE scope_id = %(scope_id)s
     AND (id = ANY(%(ids)s) OR document_id = ANY(%(documents)s) OR expires_at <= now()) ORDER BY id FOR UPDATE
 """
 
+# Scope by scope, a restore would wait for who holds one of a later scope and waits for one of an earlier.
+_HOLD: Final = """
+SELECT 1 FROM {table} WHERE scope_id = %(scope_id)s OR scope_id IN (
+    SELECT scope_id FROM memory_scope
+    WHERE microdao_id = current_microdao() AND agent_id = %(agent_id)s AND name = ANY(%(users)s)) ORDER BY id FOR UPDATE
+"""
+
 _CHANGE: Final = """
 UPDATE memory_item i SET tier = c.tier, importance = c.importance, expires_at = c.expires_at
 FROM unnest(%s::text[], %s::text[], %s::real[], %s::timestamptz[]) AS c (id, tier, importance, expires_at)
@@ -76,6 +83,16 @@ FROM unnest(%s::text[], %s::text[]) AS l (id, summary_id) WHERE i.id = l.id
 async def lock_scope(connection: Connection, scope_id: int) -> None:
     """Keep others' snapshots and restores from a scope until the transaction ends."""
     await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK, scope_id))
+
+
+async def hold_scopes(connection: Connection, scope_id: int, agent_id: str, user_ids: Sequence[str]) -> None:
+    """Hold what is in a scope and in those of an agent's users, in the order in which everybody does, and let none of
+    these users be forgotten, until the transaction ends."""
+    await pass_gates(connection, agent_id, user_ids)
+    async with as_tenant(connection):
+        for table in ("memory_document", "memory_item"):
+            named = {"scope_id": scope_id, "agent_id": agent_id, "users": list(user_ids)}
+            await connection.execute(_HOLD.format(table=table), named)
 
 
 async def count_snapshots(connection: Connection, scope_id: int) -> int:
