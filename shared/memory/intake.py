@@ -56,7 +56,7 @@ class Intake:
         check_user(scope.user_id)
         for_all = by_admin and scope.kind == "microdao"
         tenant, agent = self._database.tenant, self._database.agent
-        with taken_away(scope):
+        with _taken_away(scope):
             async with tenant(microdao_id) if for_all else agent(microdao_id, agent_id, scope.user_id) as connection:
                 found = await store.make_scope(connection, agent_id, scope)
                 if not found["agent"]:
@@ -183,7 +183,7 @@ def _item_id(item: NewMemory, scope: ScopeRef, digest: bytes) -> str:
 
 
 @contextmanager
-def taken_away(scope: ScopeRef) -> Iterator[None]:
+def _taken_away(scope: ScopeRef) -> Iterator[None]:
     """The right to write, or what is written to, may go between the look and the write; the database then refuses."""
     try:
         yield

@@ -67,12 +67,14 @@ SELECT EXISTS (SELECT 1 FROM agent WHERE microdao_id = current_microdao() AND ag
         AND scope_id = ANY ((SELECT agent_scopes('write'))::integer[])) AS writable
 """
 
-GATE: Final = (
-    "SELECT pg_advisory_xact_lock{mode}(4217015, hashtext(current_microdao() || chr(31) || %(agent_id)s || chr(31)"
-    " || %(name)s))"
-)
-"""Whoever stores for an end user passes it (``_shared``) before anything else is held, whoever forgets that user
-closes it: else the one could hold a memory and need the scope, the other hold the scope and need that memory."""
+# Whoever stores for an end user passes a gate (shared) before anything else is held, whoever forgets that user closes
+# it: else the one could hold a memory and need the scope, the other hold the scope and need that memory. Users have 256
+# gates together, for a restore passes those of all its users, and the server's table of locks is small.
+_GATES: Final = """
+SELECT pg_advisory_xact_lock{shared}(4217015, gate) FROM (
+    SELECT DISTINCT hashtext(current_microdao() || chr(31) || %(agent_id)s || chr(31) || name) & 255 AS gate
+    FROM unnest(%(users)s::text[]) AS name ORDER BY gate) g
+"""
 
 # Only if it is missing: each try of an insert would take one of the numbers that scopes have. Two that make it at once
 # make it once.
@@ -170,7 +172,7 @@ async def make_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> 
         return await read_scope(connection, agent_id, scope)
     named = _scope_parameters(agent_id, scope)
     async with connection.pipeline():
-        await connection.execute(GATE.format(mode="_shared"), named)
+        await pass_gates(connection, agent_id, [scope.name])
         await connection.execute(_MAKE_USER_SCOPE)
         cursor = await connection.execute(_SCOPE, named)
     return await cursor.fetchone() or {}
@@ -178,9 +180,12 @@ async def make_scope(connection: Connection, agent_id: str, scope: ScopeRef) -> 
 
 async def pass_gates(connection: Connection, agent_id: str, user_ids: Sequence[str]) -> None:
     """Let none of these users of an agent be forgotten until the transaction ends; before it holds any memory."""
-    async with connection.pipeline():
-        for user_id in user_ids:
-            await connection.execute(GATE.format(mode="_shared"), {"agent_id": agent_id, "name": user_id})
+    await connection.execute(_GATES.format(shared="_shared"), {"agent_id": agent_id, "users": list(user_ids)})
+
+
+async def close_gate(connection: Connection, agent_id: str, user_id: str) -> None:
+    """Let nobody store for this user of an agent until the transaction ends; before it holds any memory."""
+    await connection.execute(_GATES.format(shared=""), {"agent_id": agent_id, "users": [user_id]})
 
 
 def _scope_parameters(agent_id: str, scope: ScopeRef) -> dict[str, str]:

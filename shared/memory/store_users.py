@@ -51,7 +51,7 @@ async def list_names(connection: Connection, agent_id: str) -> list[str]:
 async def lock_user(connection: Connection, agent_id: str, user_id: str) -> Row | None:
     """A user's ``scope_id`` with how many ``items`` and ``documents`` are in it; all of it is held, and nobody stores
     for that user, until the transaction ends."""
-    await connection.execute(store.GATE.format(mode=""), {"agent_id": agent_id, "name": user_id})
+    await store.close_gate(connection, agent_id, user_id)
     scope = await fetch_one(connection, _FIND, {"agent_id": agent_id, "user_id": user_id})
     if scope is None:
         return None

@@ -247,3 +247,10 @@ async def test_a_server_of_another_time_zone(memory: Memory, database: Database,
     assert [row["expires_at"] for row in listed] == [never, None]
     (asked,) = await database.run("SELECT day FROM memory_activity")
     assert asked["day"] == utc_now().date()
+
+
+async def test_the_gates_of_very_many_users_fit_into_the_servers_table_of_locks(database: Database):
+    async with agent(database) as connection:
+        await store.pass_gates(connection, AGENT, [f"user-{number}" for number in range(50_000)])
+        (held,) = await fetch_all(connection, "SELECT count(*) AS n FROM pg_locks WHERE locktype = 'advisory'")
+    assert 0 < held["n"] <= 256

@@ -18,7 +18,7 @@ from shared.errors import LimitExceeded, NotFound, Unauthorized
 from shared.ids import new_id
 from shared.memory import store, store_users
 from shared.memory.documents import store_documents
-from shared.memory.intake import Intake, enqueue_items, forgotten_meanwhile, no_agent, taken_away, with_postings
+from shared.memory.intake import Intake, enqueue_items, forgotten_meanwhile, no_agent, with_postings
 from shared.memory.model import ScopeRef
 from shared.memory.snapshots import store_snapshots
 from shared.memory.snapshots.contents import Contents, read_contents
@@ -165,8 +165,7 @@ async def _apply_to_user(
     wanted = contents.get(scope.user_id)
     found = await (store.make_scope if wanted else store.read_scope)(connection, target.agent_id, scope)
     if found["scope_id"] is not None:
-        with taken_away(scope):
-            return [await _apply(connection, found["scope_id"], target, wanted or Contents(), mode)]
+        return [await _apply(connection, found["scope_id"], target, wanted or Contents(), mode)]
     if wanted:
         raise forgotten_meanwhile()
     return []
