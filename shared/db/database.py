@@ -226,6 +226,8 @@ class _StaleConnection(psycopg.OperationalError):
 def _outage_reported() -> Iterator[None]:
     try:
         yield
+    except psycopg.errors.DeadlockDetected as error:
+        raise Unavailable("another change of the same thing came in between; try again") from error
     except (PoolTimeout, psycopg.OperationalError) as error:
         raise Unavailable("the database cannot be reached; try again shortly") from error
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_one
-from shared.errors import InvalidApiKey
+from shared.errors import InvalidApiKey, Unavailable
 from shared.llm.caller import Caller
 from shared.llm.money.admission import Admission, WorstCase
 from shared.llm.money.ledger import Ledger, LedgerEntry
@@ -70,6 +70,21 @@ async def test_a_cancelled_statement_gives_its_connection_back(alone, database):
             await waiting
     async with asyncio.timeout(10):
         assert await alone.run(WHO, microdao_id="microdao:x") == [{"role": "daarion_tenant", "microdao": "microdao:x"}]
+
+
+async def test_a_deadlock_is_not_called_an_outage(database):
+    async def both(first: int, second: int, has_first: asyncio.Event, may_go_on: asyncio.Event) -> None:
+        async with database.system() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (first,))
+            has_first.set()
+            await may_go_on.wait()
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (second,))
+
+    one, other = asyncio.Event(), asyncio.Event()
+    ended = await asyncio.gather(both(71, 72, one, other), both(72, 71, other, one), return_exceptions=True)
+    (fault,) = [error for error in ended if error is not None]
+    assert isinstance(fault, Unavailable)
+    assert "reached" not in fault.message
 
 
 async def test_a_connection_that_was_closed_is_replaced_unseen(alone, proxy):
