@@ -47,10 +47,15 @@ def from_validation(faults: Any) -> InvalidRequest:
     details = [ErrorDetail(_path(fault["loc"]), fault["msg"]) for fault in faults][:20]
     first = details[0]
     if faults[0]["type"] == "missing" and not first.path:
-        return InvalidRequest("The request needs a body, in JSON.")
+        return no_body()
     return InvalidRequest(
         f"{first.path}: {first.message}" if first.path else first.message, param=first.path or None, details=details
     )
+
+
+def no_body() -> InvalidRequest:
+    """What a request without the body that it needs is answered with."""
+    return InvalidRequest("The request needs a body, in JSON.")
 
 
 def from_status(error: HTTPException, request: Request) -> ApiError:

@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from functions.chat.error_responses import from_validation
+from functions.chat.error_responses import from_validation, no_body
 from functions.chat.idempotency import Handle, IdempotentRoute
 from functions.chat.model_answers import client_hints
 
@@ -54,7 +54,7 @@ class ModelRoute(IdempotentRoute):
 def _validated(model: type[BaseModel], document: Any) -> BaseModel:
     """Raises InvalidRequest."""
     if document is None:
-        raise from_validation([{"loc": ("body",), "msg": "Field required"}])
+        raise no_body()
     try:
         return model.model_validate(document)
     except ValidationError as error:
