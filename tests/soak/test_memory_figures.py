@@ -205,7 +205,7 @@ class World:
                 state = "ready" if summary else "pending"
                 self.items[key] = Item(item.tier, item.content, item.session, item.created, item.expires, state)
                 self.items[key].summary = summary
-                added += 1
+                added += there is None
             elif mode == "replace":
                 there.expires = item.expires
         assert (restored.added, restored.kept + restored.changed) == (added, len(wanted) - added)
