@@ -1,5 +1,6 @@
 """Figures of memory after hundreds of random operations, beside a plain model of what memory is."""
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -44,6 +45,8 @@ class Item:
     last_hit: datetime | None = None
     summary: str | None = None
     vectors: int = 0
+    born: int = field(default_factory=itertools.count(1).__next__)
+    """Which of those that were stored under its id: one that was forgotten and stored again has another moment."""
 
     @property
     def alive(self) -> bool:
@@ -173,6 +176,7 @@ class World:
                 rows[0]["content"],
                 sources[0].session,
                 max(one.created for one in sources),
+                born=0,
                 hits=sum(one.hits for one in sources),
                 last_hit=max(used, default=None),
             )
@@ -197,17 +201,23 @@ class World:
         wanted = {key: item for key, item in self.saved[1].items() if item.alive}
         if mode == "replace":
             self._remove([key for key in self.items if key not in wanted], keeps_summaries=True)
+        else:  # a summary that is gone stays away where anything it stood for is there
+            quoted = {item.summary for key, item in wanted.items() if key in self.items}
+            wanted = {key: item for key, item in wanted.items() if key in self.items or key not in quoted}
         added = 0
         for key, item in wanted.items():
             there = self.items.get(key)
             summary = item.summary if item.summary in wanted else None
-            if there is None or (mode == "replace" and before[key] != summary):
-                state = "ready" if summary else "pending"
-                self.items[key] = Item(item.tier, item.content, item.session, item.created, item.expires, state)
-                self.items[key].summary = summary
+            if there is None or (mode == "replace" and (before[key], there.born) != (summary, item.born)):
+                state, born = "ready" if summary else "pending", item.born
+                self.items[key] = Item(
+                    item.tier, item.content, item.session, item.created, item.expires, state, summary=summary, born=born
+                )
                 added += there is None
             elif mode == "replace":
                 there.expires = item.expires
+                if summary:  # which may have been swept and be back
+                    there.summary, there.state, there.vectors = summary, "ready", 0
         assert (restored.added, restored.kept + restored.changed) == (added, len(wanted) - added)
 
     async def check(self) -> None:
