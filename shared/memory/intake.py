@@ -17,7 +17,7 @@ from shared.ids import derived_id
 from shared.memory import store, store_changes
 from shared.memory.content import author_of, canonical_json, check_new, check_user, compose_text, content_hash
 from shared.memory.model import NewMemory, ScopeRef, State, StoredMemory
-from shared.memory.search.terms import LEXICON, item_terms
+from shared.memory.search.terms import LEXICON, frequencies, item_terms
 
 QUEUE = "memory"
 _ITEMS_A_JOB = 32
@@ -160,7 +160,7 @@ def with_postings(columns: Mapping[str, Any]) -> dict[str, Any]:
         "words": sum(terms.values()),
         "lexicon": LEXICON,
         "terms": list(terms),
-        "frequencies": [min(count, 32_767) for count in terms.values()],
+        "frequencies": frequencies(terms),
         "job_id": None,
         "job_body": None,
         "may_differ": True,

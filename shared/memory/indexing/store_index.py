@@ -7,8 +7,7 @@ import orjson
 
 from shared.db.database import Connection, Row, fetch_all
 from shared.memory.embedding.port import Vector
-
-_MOST_COUNTED: Final = 32_767  # a smallint holds no more
+from shared.memory.search.terms import frequencies
 
 # An item waits while its state says so, its postings are of another lexicon, or a space lacks it.
 _WAITING: Final = """
@@ -112,7 +111,7 @@ async def replace_postings(connection: Connection, number: int, terms: Mapping[s
         "lexicon": lexicon,
         "words": sum(terms.values()),
         "terms": list(terms),
-        "frequencies": [min(count, _MOST_COUNTED) for count in terms.values()],
+        "frequencies": frequencies(terms),
     }
     await connection.execute(_REPLACE_POSTINGS, counted)
     await connection.execute(_INSERT_POSTINGS, counted)

@@ -12,11 +12,13 @@ of May though they never name it.
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 
 LEXICON = 3
 """Raise it when the same text would give other terms: stored postings must then be made anew."""
+_MOST_COUNTED = 32_767  # a posting's smallint holds no more
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u02bc\u2018\u201b\u02b9\u02c8\u2032\u00b4`", "'"))
@@ -63,6 +65,11 @@ _OTHER_FUNCTION_WORDS = """
     этот эту я як яка яке який яким яких якого якому якої яку якщо які якій є і із їх їхній її
 """
 _OTHER_STOP = frozenset(_OTHER_FUNCTION_WORDS.split())
+
+
+def frequencies(terms: Mapping[str, int]) -> list[int]:
+    """How often each of an item's terms stands in it, as far as postings count."""
+    return [min(count, _MOST_COUNTED) for count in terms.values()]
 
 
 def item_terms(text: str, author: str | None = None, occurred_at: datetime | None = None) -> Counter[str]:
