@@ -138,9 +138,9 @@ class Outbox:
 
     async def _take_unsent(self) -> list[Row]:
         return await self._database.run(
-            "UPDATE outbox SET sent_at = now(), sends = sends + 1 WHERE id IN ("
+            "UPDATE outbox SET sent_at = now(), sends = sends + 1 WHERE id = ANY(ARRAY("
             " SELECT id FROM outbox WHERE sent_at IS NULL AND queue = ANY(%s)"
-            " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)"
+            " ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))"
             " RETURNING id, microdao_id, queue, body",
             (list(self._queues), _BATCH),
         )

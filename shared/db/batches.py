@@ -11,7 +11,8 @@ async def remove_in_batches(
     """Call ``remove``, which says how many rows it removed, until it is fewer than ``size``, ``most`` times at most.
 
     Each time in a transaction of its own (system role), so that no row is held for long and what is done stays done.
-    How many rows it was in all.
+    How many rows it was in all. What ``remove`` picks it picks as an ``ARRAY(SELECT …)`` or ``WITH … AS MATERIALIZED``:
+    a limited and locking subquery behind ``IN`` may be planned to be run again for each row, and then bounds nothing.
     """
     total = 0
     for _ in range(most):

@@ -51,9 +51,9 @@ async def channels_behind(connection: Connection) -> list[Row]:
 async def promote(connection: Connection, older_than: timedelta) -> int:
     """Turn old channel messages into mid-term memory; how many (system role)."""
     cursor = await connection.execute(
-        "UPDATE memory_item SET tier = 'mid_term' WHERE id IN ("
+        "UPDATE memory_item SET tier = 'mid_term' WHERE id = ANY(ARRAY("
         " SELECT id FROM memory_item WHERE tier = 'short_term' AND source = 'channel' AND created_at < now() - %s"
-        " ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)",
+        " ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED))",
         (older_than,),
     )
     return cursor.rowcount

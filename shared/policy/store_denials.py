@@ -49,9 +49,9 @@ async def list_page(
 async def delete_old(connection: Connection, *, days: int, limit: int) -> int:
     """Forget the oldest refusals of every microDAO that are older (system role); how many."""
     cursor = await connection.execute(
-        "DELETE FROM policy_denial WHERE id IN ("
+        "DELETE FROM policy_denial WHERE id = ANY(ARRAY("
         " SELECT id FROM policy_denial WHERE last_denied_at < now() - make_interval(days => %s)"
-        " ORDER BY last_denied_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+        " ORDER BY last_denied_at LIMIT %s FOR UPDATE SKIP LOCKED))",
         (days, limit),
     )
     return cursor.rowcount

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from psycopg import sql
 
 from functions.tool_executor.handler import run_message
 from shared.bootstrap import Services
@@ -14,6 +15,8 @@ from shared.errors import NotFound
 from shared.ids import new_id
 from shared.settings import ROOT
 from shared.tools.builtin import pruning
+from shared.tools.builtin.notifying import QUEUE
+from shared.tools.builtin.store_pruning import prune_notifications
 from tests.integration.tool_executor import executed
 
 SWEEP = json.loads((ROOT / "events/tool_executor.schedule.json").read_text(encoding="utf-8"))
@@ -159,6 +162,15 @@ async def test_a_sweep_is_bounded_and_rivals_share_the_work(
     assert len(await left(database, microdao)) == 30
     assert sum(await asyncio.gather(*(services.pruning.sweep() for _ in range(4)))) == 30
     assert await left(database, microdao) == []
+
+
+async def test_a_batch_is_bounded_however_it_is_planned(database: Database, microdao: str):
+    for number in range(30):
+        await add_note(database, microdao, f"{number}", 91)
+    async with database.system() as connection:
+        for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):  # so the table is gone through row by row
+            await connection.execute(sql.SQL("SET LOCAL enable_{} = off").format(sql.SQL(way)))
+        assert await prune_notifications(connection, read_days=30, days=90, queue=QUEUE, limit=10) == 10
 
 
 async def test_the_job_of_a_delivery_that_was_removed_is_done(services: Services, database: Database, microdao: str):

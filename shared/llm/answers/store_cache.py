@@ -23,10 +23,11 @@ DELETE FROM llm_response_cache WHERE (microdao_id, digest) IN (
 """
 
 _DELETE_EXPIRED = """
-DELETE FROM llm_response_cache WHERE (microdao_id, digest) IN (
+WITH batch AS MATERIALIZED (
     SELECT microdao_id, digest FROM llm_response_cache WHERE expires_at <= now()
     ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING digest
+DELETE FROM llm_response_cache c USING batch b WHERE (c.microdao_id, c.digest) = (b.microdao_id, b.digest)
+RETURNING c.digest
 """
 
 

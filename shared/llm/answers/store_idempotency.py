@@ -48,10 +48,12 @@ DELETE FROM idempotent_request WHERE NOT finished
 """
 
 _DELETE_EXPIRED = """
-DELETE FROM idempotent_request WHERE (microdao_id, key_id, idempotency_key) IN (
+WITH batch AS MATERIALIZED (
     SELECT microdao_id, key_id, idempotency_key FROM idempotent_request WHERE expires_at <= now()
     ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)
-RETURNING owner
+DELETE FROM idempotent_request r USING batch b
+WHERE (r.microdao_id, r.key_id, r.idempotency_key) = (b.microdao_id, b.key_id, b.idempotency_key)
+RETURNING r.owner
 """
 
 

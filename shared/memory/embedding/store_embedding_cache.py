@@ -26,12 +26,14 @@ FROM unnest(%(hashes)s::bytea[], %(vectors)s::text[]) AS v (hash, embedding) ORD
 """
 
 _PRUNE: Final = """
-DELETE FROM memory_embedding_cache WHERE (microdao_id, model, purpose, hash) IN (
+WITH batch AS MATERIALIZED (
     SELECT microdao_id, model, purpose, hash FROM memory_embedding_cache ORDER BY used_at
     LIMIT least(%(batch)s, greatest(
         (SELECT count(*) FROM memory_embedding_cache) - %(most)s,
         (SELECT count(*) FROM memory_embedding_cache WHERE used_at < now() - make_interval(secs => %(unused_s)s))))
     FOR UPDATE SKIP LOCKED)
+DELETE FROM memory_embedding_cache c USING batch b
+WHERE (c.microdao_id, c.model, c.purpose, c.hash) = (b.microdao_id, b.model, b.purpose, b.hash)
 """
 
 

@@ -66,10 +66,10 @@ UPDATE memory_item SET state = 'pending', failure = %s, queued_at = now() WHERE 
 
 # The queue may have lost the message, or nobody ever sent one.
 _QUEUE_AGAIN: Final = """
-UPDATE memory_item SET queued_at = now() WHERE id IN (
+UPDATE memory_item SET queued_at = now() WHERE id = ANY(ARRAY(
     SELECT id FROM memory_item WHERE state = 'pending'
         AND (queued_at IS NULL OR queued_at < now() - make_interval(secs => %s))
-    ORDER BY queued_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED)
+    ORDER BY queued_at NULLS FIRST LIMIT %s FOR UPDATE SKIP LOCKED))
 RETURNING id, microdao_id
 """
 

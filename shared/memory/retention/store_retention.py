@@ -48,15 +48,15 @@ ORDER BY id DESC LIMIT %(limit)s
 
 # Before their items: who adds to one of them goes first.
 _LOCK_DOCUMENTS: Final = """
-SELECT id FROM memory_document WHERE id IN (
-    SELECT document_id FROM (
-        SELECT document_id FROM memory_item WHERE expires_at < now() ORDER BY id LIMIT %s) i) ORDER BY id FOR UPDATE
+SELECT id FROM memory_document
+WHERE id = ANY(ARRAY(SELECT document_id FROM memory_item WHERE expires_at < now() ORDER BY id LIMIT %s))
+ORDER BY id FOR UPDATE
 """
 
 _EXPIRED: Final = """
 WITH gone AS (
-    DELETE FROM memory_item WHERE id IN (
-        SELECT id FROM memory_item WHERE expires_at < now() ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+    DELETE FROM memory_item WHERE id = ANY(ARRAY(
+        SELECT id FROM memory_item WHERE expires_at < now() ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))
     RETURNING id, microdao_id, scope_id, document_id, bytes)
 SELECT g.microdao_id, CASE s.kind WHEN 'user' THEN 'agent' ELSE s.kind END AS kind,
     coalesce(s.agent_id, s.name) AS name, count(*)::integer AS items, sum(g.bytes)::bigint AS bytes,

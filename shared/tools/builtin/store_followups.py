@@ -51,9 +51,9 @@ async def take_due(connection: Connection, limit: int) -> list[Row]:
     """Mark those that are due as fired, of every microDAO (system role), but for what a rival is firing."""
     return await fetch_all(
         connection,
-        "UPDATE followup SET state = 'fired', ended_at = now() WHERE id IN ("
+        "UPDATE followup SET state = 'fired', ended_at = now() WHERE id = ANY(ARRAY("
         " SELECT id FROM followup WHERE state = 'waiting' AND due_at <= now() ORDER BY due_at LIMIT %s"
-        " FOR UPDATE SKIP LOCKED) RETURNING id, microdao_id, text, recipient_kind, recipient, channel_id,"
+        " FOR UPDATE SKIP LOCKED)) RETURNING id, microdao_id, text, recipient_kind, recipient, channel_id,"
         " confidential, created_by",
         (limit,),
     )

@@ -5,30 +5,30 @@ from shared.db.database import Connection
 # A delivery goes with its notification. What still has a way to go (a delivery that waits, words to be said in a
 # channel) keeps it.
 _NOTIFICATIONS = """
-DELETE FROM notification WHERE id IN (
+DELETE FROM notification WHERE id = ANY(ARRAY(
     SELECT id FROM notification n
     WHERE (n.created_at < now() - make_interval(days => %(days)s)
         OR n.read_at < now() - make_interval(days => %(read_days)s))
       AND NOT EXISTS (SELECT 1 FROM webhook_delivery d WHERE d.notification_id = n.id AND d.state = 'waiting')
       AND NOT EXISTS (
         SELECT 1 FROM outbox o WHERE o.queue = %(queue)s AND o.body->>'notification_id' = n.id)
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 """
 
 _DELIVERED = """
-DELETE FROM webhook_delivery WHERE id IN (
+DELETE FROM webhook_delivery WHERE id = ANY(ARRAY(
     SELECT id FROM webhook_delivery
     WHERE state = 'delivered' AND ended_at < now() - make_interval(days => %(read_days)s)
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 """
 
 # No earlier than its notification, which names it.
 _FOLLOWUPS = """
-DELETE FROM followup WHERE id IN (
+DELETE FROM followup WHERE id = ANY(ARRAY(
     SELECT id FROM followup f
     WHERE f.state <> 'waiting' AND f.ended_at < now() - make_interval(days => %(days)s)
       AND NOT EXISTS (SELECT 1 FROM notification n WHERE n.followup_id = f.id)
-    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 """
 
 

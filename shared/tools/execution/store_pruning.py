@@ -33,9 +33,10 @@ _FINISHED: Final = _OLDEST.format(stands=sql.SQL("finished_at IS NOT NULL"), sin
 _NEVER_RUN: Final = _OLDEST.format(stands=sql.SQL("status = 'queued'"), since=sql.SQL("created_at"))
 
 _PROMPTS: Final = """
-DELETE FROM tool_prompt WHERE (microdao_id, agent_id, day) IN (
+WITH batch AS MATERIALIZED (
     SELECT microdao_id, agent_id, day FROM tool_prompt WHERE day < CURRENT_DATE - %(days)s::int
     ORDER BY day LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+DELETE FROM tool_prompt p USING batch b WHERE (p.microdao_id, p.agent_id, p.day) = (b.microdao_id, b.agent_id, b.day)
 """
 
 

@@ -69,12 +69,12 @@ WHERE e.entry = f.entry
 
 # A quarter of an hour after the first try, then twice as long each time, up to a day.
 _QUEUE_AGAIN: Final = """
-UPDATE tool_entry SET queued_at = now(), attempts = least(attempts + 1, 100) WHERE entry IN (
+UPDATE tool_entry SET queued_at = now(), attempts = least(attempts + 1, 100) WHERE entry = ANY(ARRAY(
     SELECT entry FROM tool_entry
     WHERE embedded_in < (SELECT max(space_id) FROM memory_space WHERE state <> 'retired')
         AND queued_at < now() - make_interval(
             secs => least(%(lost_after_s)s * power(2::float8, least(attempts, 20)), 86400))
-    ORDER BY queued_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    ORDER BY queued_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
 RETURNING microdao_id, tool_id
 """
 

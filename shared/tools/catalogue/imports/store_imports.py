@@ -93,9 +93,9 @@ async def take_due(connection: Connection, limit: int, next_check_s: float) -> l
     """Imports of every microDAO that are to be looked at (system role); nobody else takes them until the next time."""
     return await fetch_all(
         connection,
-        "UPDATE tool_import SET next_check_at = now() + make_interval(secs => %s) WHERE id IN"
-        " (SELECT id FROM tool_import WHERE next_check_at < now() ORDER BY next_check_at LIMIT %s"
-        " FOR UPDATE SKIP LOCKED) RETURNING id, microdao_id",
+        "UPDATE tool_import SET next_check_at = now() + make_interval(secs => %s) WHERE id"
+        " = ANY(ARRAY(SELECT id FROM tool_import WHERE next_check_at < now() ORDER BY next_check_at LIMIT %s"
+        " FOR UPDATE SKIP LOCKED)) RETURNING id, microdao_id",
         (next_check_s, limit),
     )
 
