@@ -36,6 +36,10 @@ _ENTER = (
 )
 
 
+class Deadlock(Unavailable):
+    """The transaction and another one waited for each other, and this one was given up: nothing of it is done."""
+
+
 class Database:
     """A lazily opened pool of connections. Raises Unavailable when the server cannot be reached.
 
@@ -227,7 +231,7 @@ def _outage_reported() -> Iterator[None]:
     try:
         yield
     except psycopg.errors.DeadlockDetected as error:
-        raise Unavailable("another change of the same thing came in between; try again") from error
+        raise Deadlock("another change of the same thing came in between; try again") from error
     except (PoolTimeout, psycopg.OperationalError) as error:
         raise Unavailable("the database cannot be reached; try again shortly") from error
 

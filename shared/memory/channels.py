@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.db.database import Connection, Database, Row
+from shared.db.deadlocks import repeated_after_deadlocks
 from shared.errors import InvalidRequest
 from shared.ids import derived_id, new_id
 from shared.llm.tokens import estimate_tokens
@@ -39,6 +40,7 @@ class Channels:
         self._database = database
         self._intake = intake
 
+    @repeated_after_deadlocks
     async def post(
         self,
         microdao_id: str,

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from shared.clock import utc_now
 from shared.cloud.outbox import Outbox, enqueue, new_job
 from shared.db.database import Connection, Database
+from shared.db.deadlocks import repeated_after_deadlocks
 from shared.errors import Conflict, NotFound, Unauthorized
 from shared.ids import derived_id
 from shared.memory import store, store_changes
@@ -32,6 +33,7 @@ class Intake:
         self._database = database
         self._outbox = outbox
 
+    @repeated_after_deadlocks
     async def store(self, item: NewMemory) -> StoredMemory:
         """Keep an item; it is found by its words at once, and by meaning when the indexer has seen it.
 

@@ -11,6 +11,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Connection, Database, Row
+from shared.db.deadlocks import repeated_after_deadlocks
 from shared.errors import Conflict, NotFound, Unauthorized
 from shared.memory import store, store_changes
 from shared.memory.content import check_change, check_user
@@ -45,6 +46,7 @@ class Items:
             raise NotFound(f"there is no memory {item_id!r} that {agent_id} may read", param="item_id")
         return row
 
+    @repeated_after_deadlocks
     async def change(self, change: MemoryChange) -> Row:
         """Change an item in one transaction; the item as it is then.
 

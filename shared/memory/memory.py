@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
+from shared.db.deadlocks import repeated_after_deadlocks
 from shared.errors import InvalidRequest, NotFound, Unauthorized
 from shared.memory import store
 from shared.memory.analytics.analytics import Analytics
@@ -113,6 +114,7 @@ class Memory:
                 raise no_agent(listing.agent_id)
         return rows
 
+    @repeated_after_deadlocks
     async def forget(
         self, microdao_id: str, agent_id: str, item_id: str, user_id: str | None = None, *, by_admin: bool = False
     ) -> None:
@@ -138,6 +140,7 @@ class Memory:
                     raise Unauthorized(f"{agent_id} may read {item_id} but not delete it")
         await self._outbox.committed()
 
+    @repeated_after_deadlocks
     async def forget_matching(
         self, microdao_id: str, agent_id: str, filters: Filters, user_id: str | None = None
     ) -> int:

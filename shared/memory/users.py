@@ -2,6 +2,7 @@
 
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, Row
+from shared.db.deadlocks import repeated_after_deadlocks
 from shared.memory import store_users
 from shared.memory.content import check_user
 from shared.memory.intake import no_agent
@@ -21,6 +22,7 @@ class Users:
                 raise no_agent(agent_id)
             return await store_users.list_users(connection, agent_id, after, limit)
 
+    @repeated_after_deadlocks
     async def forget(self, microdao_id: str, agent_id: str, user_id: str) -> Row:
         """Delete all that an agent keeps for a user, and that it knows the user: how many ``items``, ``documents``.
 

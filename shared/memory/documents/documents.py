@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from shared.clock import utc_now
 from shared.db.database import Database, Row
+from shared.db.deadlocks import repeated_after_deadlocks
 from shared.errors import NotFound, TooLarge, Unauthorized
 from shared.ids import derived_id
 from shared.memory import store
@@ -48,6 +49,7 @@ class Documents:
         self._database = database
         self._intake = intake
 
+    @repeated_after_deadlocks
     async def add(self, document: NewDocument) -> Row:
         """Keep a document, all of it or nothing; the same bytes in the same scope are kept once.
 
@@ -91,6 +93,7 @@ class Documents:
                 raise no_agent(agent_id)
         return rows
 
+    @repeated_after_deadlocks
     async def delete(
         self, microdao_id: str, agent_id: str, document_id: str, user_id: str | None = None, *, by_admin: bool = False
     ) -> None:

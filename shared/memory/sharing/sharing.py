@@ -10,6 +10,7 @@ from typing import Literal
 from psycopg.errors import ForeignKeyViolation
 
 from shared.db.database import Database, Row
+from shared.db.deadlocks import repeated_after_deadlocks
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.ids import new_id
 from shared.memory.intake import no_agent
@@ -46,6 +47,7 @@ class Sharing:
         async with self._database.tenant(microdao_id) as connection:
             return await store_sharing.list_teams(connection, after, limit)
 
+    @repeated_after_deadlocks
     async def delete_team(self, microdao_id: str, team_id: str, *, force: bool) -> None:
         """Delete a team with its members and grants, and with ``force`` all that it remembers, for good.
 

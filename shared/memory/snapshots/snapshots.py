@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from shared.clock import utc_now
 from shared.db.database import Connection, Database, Row, act_for
+from shared.db.deadlocks import repeated_after_deadlocks
 from shared.errors import LimitExceeded, NotFound, Unauthorized
 from shared.ids import new_id
 from shared.memory import store, store_users
@@ -121,6 +122,7 @@ class Snapshots:
         """The same with a file from anywhere. Raises InvalidRequest, TooLarge, NotFound (agent)."""
         return await self._restore(microdao_id, agent_id, data, mode, origin=None)
 
+    @repeated_after_deadlocks
     async def _restore(
         self, microdao_id: str, agent_id: str, data: bytes, mode: Mode, *, origin: int | None
     ) -> Restored:
