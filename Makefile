@@ -3,17 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := $(shell command -v uv 2>/dev/null)
-
-ifeq ($(UV),)
-  MAKE_VENV = $(PYTHON) -m venv $(VENV)
-  HAVE_INSTALLER = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
-  INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-else
-  HAVE_INSTALLER = true
-  MAKE_VENV = uv venv --quiet --allow-existing --python $(PYTHON) $(VENV)
-  INSTALL = uv pip install --quiet --python $(BIN)/python --no-deps
-endif
+MAKE_VENV = $(if $(shell command -v uv),uv venv --quiet --allow-existing --python $(PYTHON),$(PYTHON) -m venv)
+INSTALL = infra/install.sh
 
 # They look at what runs on the machine, so that nothing else may.
 SANDBOX_TESTS := $(wildcard tests/integration/test_sandbox_*.py) tests/integration/test_tools_python.py tests/integration/test_workspace.py
@@ -26,11 +17,10 @@ help: ## List the targets
 
 $(BIN)/python:
 	@echo "Making $(VENV)"
-	@$(MAKE_VENV)
+	@$(MAKE_VENV) $(VENV)
 
 $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what it runs on"
-	@$(HAVE_INSTALLER)
 	@$(INSTALL) -r requirements.lock
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
@@ -68,8 +58,8 @@ bench-startup: $(VENV)/.dev ## Measure start-up, first answer and memory
 
 bench/.litellm/ready:
 	@echo "Installing LiteLLM to compare with"
-	@$(if $(UV),uv venv --quiet --allow-existing --python $(PYTHON),$(PYTHON) -m venv) bench/.litellm
-	@$(if $(UV),uv pip install --quiet --python bench/.litellm/bin/python,bench/.litellm/bin/python -m pip install --quiet) 'litellm[proxy]'
+	@$(PYTHON) -m venv bench/.litellm
+	@bench/.litellm/bin/python -m pip install --quiet 'litellm[proxy]'
 	@touch $@
 
 bench-gateway: $(VENV)/.dev bench/.litellm/ready ## Measure the gateway beside LiteLLM's proxy

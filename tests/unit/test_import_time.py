@@ -23,7 +23,7 @@ CEILINGS_MS = {
     "functions.usage_meter.handler": 250,
     "functions.chat.app": 450,
 }
-ROUNDS = 15
+ROUNDS = 9
 
 
 @pytest.fixture(scope="module")
