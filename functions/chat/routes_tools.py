@@ -41,11 +41,12 @@ class ToolPage(View):
 
 
 class CallBody(Body):
-    """Which tool to run, for whom, with what."""
+    """Which tool to run, for which agent (and which of its end users, ``user_id``), with what."""
 
     tool_id: Identifier | None = None
     tool_name: Identifier | None = None
     agent_id: Identifier
+    user_id: Identifier | None = None
     microdao_id: Identifier | None = None
     args: dict[str, Any] | None = None
     parameters: dict[str, Any] | None = None
@@ -166,6 +167,7 @@ async def call_tool(body: CallBody, services: ServicesDep, principal: PrincipalD
             args=body.args or body.parameters or {},
             requested_by=principal.key_id,
             idempotency_key=body.idempotency_key,
+            user_id=body.user_id,
             confidential=body.confidential,
         ),
     )

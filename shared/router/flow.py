@@ -51,12 +51,13 @@ class Constraints(_Body):
 
 
 class FlowContext(_Body):
-    """On whose behalf the flow runs. ``team_id`` is another word for ``microdao_id``."""
+    """On whose behalf the flow runs. ``team_id`` is another word for ``microdao_id``; ``user_id`` is an end user's."""
 
     team_id: Name | None = None
     microdao_id: Name | None = None
     agent_id: Name | None = None
     agent_run_id: Name | None = None
+    user_id: Name | None = None
     confidential: bool = False
 
 

@@ -116,6 +116,7 @@ class StepRunner:
             args=await self._resolved(flow, step, unwritten),
             requested_by=flow.requested_by,
             idempotency_key=f"{flow.id}/{step.id}/{step.attempts}",
+            user_id=flow.user_id,
             flow_id=flow.id,
             step_id=step.id,
         )

@@ -20,12 +20,16 @@ class StoredFlow:
     id: str
     microdao_id: str
     agent_id: str
+    user_id: str | None
     requested_by: str
     fields: dict[str, str]
     state: FlowState
     revision: int
     next: dict[str, Any]
     idle_s: float
+
+
+_AS_STORED = ("id", "microdao_id", "agent_id", "user_id", "requested_by", "revision", "next", "idle_s")
 
 
 async def insert_flow(
@@ -87,7 +91,7 @@ async def load_flow(connection: Connection, flow_id: str) -> StoredFlow | None:
     row = await fetch_one(
         connection,
         "SELECT id, microdao_id, agent_id, requested_by, state, transitions, cost_microusd, error, revision, next,"
-        " request ->> 'input' AS input, request ->> 'goal' AS goal,"
+        " request ->> 'input' AS input, request ->> 'goal' AS goal, request -> 'context' ->> 'user_id' AS user_id,"
         " (request -> 'constraints' ->> 'max_cost_microusd')::bigint AS max_cost_microusd,"
         " extract(epoch FROM now() - updated_at)::float8 AS idle_s FROM flow WHERE id = %s",
         (flow_id,),
@@ -110,7 +114,7 @@ async def load_flow(connection: Connection, flow_id: str) -> StoredFlow | None:
             max_cost_microusd=row["max_cost_microusd"],
             error=_failure(row["error"]),
         ),
-        **{name: row[name] for name in ("id", "microdao_id", "agent_id", "requested_by", "revision", "next", "idle_s")},
+        **{name: row[name] for name in _AS_STORED},
     )
 
 

@@ -223,6 +223,17 @@ async def test_a_queued_tool_acts_for_the_user_in_its_row(api, database, microda
     assert len(await memory.query(ask(microdao, "xylophone"))) == 1
 
 
+async def test_a_tool_that_is_called_acts_for_the_user_who_is_named(http, database, microdao):
+    for user in (OLENA, None):
+        named = {} if user is None else {"user_id": user}
+        body = {"tool_name": "memory.store", "agent_id": AGENT, "args": {"text": f"xylophone {user}"}, **named}
+        answer = await http.post("/internal/tools/call", json=body)
+        assert answer.json()["status"] == "succeeded", answer.text
+    assert await kept(database, microdao) == [("user", OLENA, "xylophone olena"), ("agent", AGENT, "xylophone None")]
+    answer = await http.post("/internal/tools/call", json=body | {"user_id": ""})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "user_id")
+
+
 async def test_a_key_answers_no_other_user_with_the_first_ones_result(api, microdao):
     await api.services.memory.store(new(microdao, "xylophone", scope=ScopeRef("user", OLENA)))
     statuses = []

@@ -174,6 +174,16 @@ async def test_a_flow_of_model_and_tool_steps_runs_through_the_state_machine(hou
     assert len(await rows(house, member, "SELECT 1 FROM llm_ledger WHERE flow_id IS NOT NULL")) == 2
 
 
+async def test_memory_tools_act_for_the_flows_user(house, member):
+    keep = {"id": "keep", "type": "tool", "tool": "memory.store", "args": {"text": "{{input}} for two"}}
+    async with house.executor():
+        flow_id = await start(house, member, keep, context={"user_id": "olena"})
+        flow = await house.flows.wait(member.microdao_id, flow_id, 30)
+    assert flow["state"] == "DONE", flow["error"]
+    kept = "SELECT s.kind, s.name, i.text FROM memory_item i JOIN memory_scope s USING (scope_id)"
+    assert await rows(house, member, kept) == [{"kind": "user", "name": "olena", "text": "tea for two"}]
+
+
 async def test_only_ids_pass_through_the_engine(house, member):
     async with house.executor():
         flow_id = await start(house, member, *STEPS, input=SECRET)
