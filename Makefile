@@ -38,8 +38,9 @@ test: $(VENV)/.dev ## Run the checks and the whole test suite
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(SANDBOX_TESTS:%=--ignore=%)
 	@$(BIN)/python -m pytest $(SANDBOX_TESTS)
 
-soak: $(VENV)/.dev ## Run races and streams for minutes on end
+soak: $(VENV)/.dev ## Run races, streams and new random examples for minutes on end
 	@$(BIN)/python -m pytest tests/soak
+	@$(BIN)/python -m pytest -n auto --hypothesis-profile soak $$(grep -rl hypothesis tests/unit)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, templates
 	@$(BIN)/ruff format --check --quiet .

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from localstack.postgres import EmbeddedPostgres
 from shared.bootstrap import Services
@@ -13,6 +15,12 @@ from shared.ids import new_id
 from shared.memory.embedding.e5 import MultilingualE5
 from shared.policy.policy import Policy
 from shared.settings import Settings, current_settings
+
+# The suite says the same each time, however busy the machine is; `make soak` tries examples that nobody has tried.
+UNTIMED = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("suite", UNTIMED, derandomize=True)
+hypothesis_settings.register_profile("soak", UNTIMED, max_examples=300)
+hypothesis_settings.load_profile("suite")
 
 # No test may reach a paid provider, whatever the developer's shell holds.
 for name in [name for name in os.environ if name.endswith("_API_KEY") or name.endswith("_BASE_URL")]:

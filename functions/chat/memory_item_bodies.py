@@ -82,11 +82,13 @@ class QueryBody(UserBody):
     """What to look for, in all that the agent may read or in some ``scopes`` only.
 
     ``context_turns`` brings so many neighbours before and after each memory. ``mode`` can switch off words or meaning.
+    What scores less than ``min_score`` is left out: about .35 tells a hit from a miss.
     """
 
     query: str = Field(min_length=1, max_length=20_000, pattern=r"\S")
     k: int = Field(default=5, ge=1, le=100, validation_alias=AliasChoices("k", "limit"))
     memory_types: Tiers
+    min_score: float = Field(default=0.0, ge=0.0, le=1.0)
     scopes: list[ScopeKind] = Field(default_factory=list, max_length=4)
     filters: QueryFilters = Field(default_factory=QueryFilters)
     mode: SearchMode = "hybrid"

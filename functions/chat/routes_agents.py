@@ -1,9 +1,9 @@
 """Sessions, for whoever watches them; blueprints, to read."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit
@@ -17,13 +17,14 @@ class SessionView(View):
 
     session_id: str
     agent_id: str
+    user_id: str | None
     blueprint: str
     state: str
     created_at: datetime
 
 
 class SessionPage(View):
-    """Newest first; ``total`` counts all. Pass ``next`` as ``before`` for the following page."""
+    """Newest first; ``total`` counts all that there are. Pass ``next`` as ``before`` for the following page."""
 
     agents: list[SessionView]
     total: int
@@ -71,11 +72,15 @@ class BlueprintPage(View):
 
 @router.get("/agents", summary="List sessions")
 async def list_sessions(
-    services: ServicesDep, principal: PrincipalDep, before: Cursor = None, limit: PageLimit = 50
+    services: ServicesDep,
+    principal: PrincipalDep,
+    user_id: Annotated[str | None, Query(min_length=1, max_length=200, description="Whom the session is with.")] = None,
+    before: Cursor = None,
+    limit: PageLimit = 50,
 ) -> SessionPage:
-    """Newest first."""
+    """Newest first; with ``user_id`` those of that end user."""
     await permit(services, principal, "session.read")
-    rows, total = await services.agents.sessions.list(principal.microdao_id, before, limit)
+    rows, total = await services.agents.sessions.list(principal.microdao_id, user_id, before, limit)
     views = [SessionView.model_validate(row) for row in rows]
     return SessionPage(agents=views, total=total, next=views[-1].session_id if len(views) == limit else None)
 

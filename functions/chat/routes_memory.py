@@ -83,6 +83,7 @@ async def query(body: QueryBody, services: ServicesDep, principal: PrincipalDep)
             user_id=body.user_id,
             query=body.query,
             k=body.k,
+            min_score=body.min_score,
             filters=_filters(body.filters, body.memory_types, body.scopes),
             mode=body.mode,
             context_turns=body.context_turns,

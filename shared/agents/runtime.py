@@ -210,10 +210,11 @@ class AgentRuntime:
                 query=question[:4000],
                 user_id=session.user_id,
                 k=_RECALLED,
+                min_score=_RECALL_FLOOR,
                 with_content=False,
             )
         )
-        return [one for one in found if one.score >= _RECALL_FLOOR and one.session_id != session.id]
+        return [one for one in found if one.session_id != session.id]
 
     async def _finish(self, session: Session, result: TurnResult, state: str) -> bool:
         """Write down how the turn ended; False when it lost its session, which then is not touched."""

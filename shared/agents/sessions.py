@@ -163,10 +163,13 @@ class Sessions:
                 raise NotFound(f"no session {session_id!r}")
             return row, await store.list_messages(connection, session_id)
 
-    async def list(self, microdao_id: str, before: str | None, limit: int) -> tuple[list[Row], int]:
-        """Sessions, newest first, and how many there are."""
+    async def list(
+        self, microdao_id: str, user_id: str | None, before: str | None, limit: int
+    ) -> tuple[list[Row], int]:
+        """Sessions, of one end user or all, newest first, and how many there are."""
         async with self._database.tenant(microdao_id) as connection:
-            return await store.list_sessions(connection, before, limit), await store.count_sessions(connection)
+            rows = await store.list_sessions(connection, user_id, before, limit)
+            return rows, await store.count_sessions(connection, user_id)
 
 
 def end_user(request: ChatRequest) -> str | None:

@@ -175,18 +175,23 @@ async def list_messages(connection: Connection, session_id: str) -> list[dict[st
     return [row["message"] for row in rows]
 
 
-async def list_sessions(connection: Connection, before: str | None, limit: int) -> list[Row]:
-    """Sessions, newest first."""
+async def list_sessions(connection: Connection, user_id: str | None, before: str | None, limit: int) -> list[Row]:
+    """Sessions, of one end user or all, newest first."""
     return await fetch_all(
         connection,
-        "SELECT session.id AS session_id, session.agent_id, blueprint.code AS blueprint, session.state,"
-        " session.created_at FROM session JOIN blueprint ON blueprint.id = session.blueprint_id"
-        " WHERE (%(before)s::text IS NULL OR session.id < %(before)s) ORDER BY session.id DESC LIMIT %(limit)s",
-        {"before": before, "limit": limit},
+        "SELECT session.id AS session_id, session.agent_id, session.user_id, blueprint.code AS blueprint,"
+        " session.state, session.created_at FROM session JOIN blueprint ON blueprint.id = session.blueprint_id"
+        " WHERE (%(before)s::text IS NULL OR session.id < %(before)s)"
+        " AND (%(user_id)s::text IS NULL OR session.user_id = %(user_id)s) ORDER BY session.id DESC LIMIT %(limit)s",
+        {"user_id": user_id, "before": before, "limit": limit},
     )
 
 
-async def count_sessions(connection: Connection) -> int:
-    """How many sessions the transaction sees."""
-    row = await fetch_one(connection, "SELECT count(*) AS total FROM session")
+async def count_sessions(connection: Connection, user_id: str | None) -> int:
+    """How many sessions the transaction sees, of one end user or all."""
+    row = await fetch_one(
+        connection,
+        "SELECT count(*) AS total FROM session WHERE %(user_id)s::text IS NULL OR user_id = %(user_id)s",
+        {"user_id": user_id},
+    )
     return int(row["total"]) if row else 0

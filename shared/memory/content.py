@@ -103,6 +103,8 @@ def check_query(query: MemoryQuery) -> None:
         raise InvalidRequest("query must not be empty", param="query")
     if not 1 <= query.k <= 100:
         raise InvalidRequest("k must be between 1 and 100", param="k")
+    if not 0 <= query.min_score <= 1:
+        raise InvalidRequest("min_score must be between 0 and 1", param="min_score")
     if not 0 <= query.context_turns <= 5:
         raise InvalidRequest("context_turns must be between 0 and 5", param="context_turns")
     check_filters(query.filters)

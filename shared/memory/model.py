@@ -133,7 +133,8 @@ class MemoryQuery:
     """A question to what one agent may read.
 
     ``user_id``: with that end user's memory. ``context_turns``: so many neighbours before and after come with each
-    memory found. Without ``with_content`` what is found has its text only, and an empty ``content``.
+    memory found. Without ``with_content`` what is found has its text only, and an empty ``content``. What scores less
+    than ``min_score`` (0 to 1) is neither found nor counted as used.
     """
 
     microdao_id: str
@@ -141,6 +142,7 @@ class MemoryQuery:
     query: str
     user_id: str | None = None
     k: int = 5
+    min_score: float = 0.0
     filters: Filters = field(default_factory=Filters)
     mode: SearchMode = "hybrid"
     context_turns: int = 0

@@ -38,7 +38,7 @@ def test_the_served_document_is_the_one_that_is_tested(stack: Stack) -> None:
 
 
 @schema.parametrize()
-@hypothesis_settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=8, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_operation(case: Any, stack: Stack) -> None:
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     case.call_and_validate(base_url=stack.url, headers=headers, checks=CHECKS, timeout=60)

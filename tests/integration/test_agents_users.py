@@ -135,6 +135,17 @@ async def test_a_session_keeps_its_user_and_is_no_other_users(http, fake, api, d
     assert {name for _, name, _ in await kept(database, microdao)} == {OLENA}
 
 
+async def test_the_sessions_of_a_user_are_listed(http):
+    of_olena = [await session(http, SAID, user=OLENA) for _ in range(3)]
+    await session(http, SAID, user=IHOR)
+    await session(http, SAID)
+    page = (await http.get("/agents", params={"user_id": OLENA, "limit": 2})).json()
+    rest = (await http.get("/agents", params={"user_id": OLENA, "before": page["next"]})).json()
+    assert [one["session_id"] for one in page["agents"] + rest["agents"]] == of_olena[::-1]
+    assert {one["user_id"] for one in page["agents"]} == {OLENA}
+    assert (page["total"], (await http.get("/agents")).json()["total"]) == (3, 5)
+
+
 async def test_a_session_of_nobody_in_particular_stays_nobodys(http, database, microdao):
     first = await session(http, SAID)
     assert (await say(http, "hello?", model=first, user=OLENA)).status_code == 404

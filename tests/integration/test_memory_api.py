@@ -300,6 +300,8 @@ BAD: list[tuple[str, dict[str, Any], int]] = [
     ("store", {"content": {"text": "x"}, "agent_id": "agent:none"}, 404),
     ("query", {"query": "x", "k": 0}, 400),
     ("query", {"query": "x", "k": 101}, 400),
+    ("query", {"query": "x", "min_score": 1.01}, 400),
+    ("query", {"query": "x", "min_score": -0.01}, 400),
     ("query", {"query": " "}, 400),
     ("query", {"query": "x", "memory_types": ["forever"]}, 400),
     ("query", {"query": "x", "mode": "magic"}, 400),

@@ -11,6 +11,7 @@ from shared.clock import utc_now
 from shared.cloud.outbox import Outbox
 from shared.db.database import Database, fetch_one
 from shared.errors import InvalidRequest, NotFound
+from shared.memory.analytics.analytics import Subject
 from shared.memory.embedding.embedders import Embedders, open_local_model
 from shared.memory.embedding.port import LocalEmbedder
 from shared.memory.embedding.spaces import Spaces
@@ -52,6 +53,21 @@ async def test_what_was_stored_is_found_by_meaning(memory: Memory, database: Dat
     assert all(0 <= one.score <= 1 for one in found)
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
     assert await queued(database, microdao) == []
+
+
+async def test_what_scores_too_little_is_neither_found_nor_counted(memory: Memory, database: Database, microdao: str):
+    for text in (CAT, BUDGET, DEPLOY):
+        await memory.store(new(microdao, text))
+    await index_all(memory, database, microdao)
+    question = "What is the marketing budget for this quarter?"
+    best, *rest = await memory.query(ask(microdao, question))
+    assert len(rest) == 2
+    least = (best.score + rest[0].score) / 2
+    assert [one.id for one in await memory.query(ask(microdao, question, min_score=least))] == [best.id]
+    assert await memory.query(ask(microdao, question, min_score=1.0)) == []
+    subject = Subject(microdao_id=microdao, agent_id=AGENT)
+    assert [row["hits"] for row in await memory.analytics.most_used(subject, None, 9)] == [2, 1, 1]
+    assert (await memory.stats(microdao, AGENT)).queries == 3
 
 
 async def test_equal_content_is_kept_once(memory: Memory, database: Database, microdao: str):

@@ -337,7 +337,7 @@ async def test_max_tokens_cuts_the_answer():
     assert answer.usage["completion_tokens"] <= 5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=200), st.sampled_from([None, "none", "auto", "required"]))
 def test_any_text_gets_an_answer(text, choice):
     reply = decide(request(text, tool_choice=choice))

@@ -134,7 +134,7 @@ async def answered(asked: ChatRequest) -> int:
     return written
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     text=TEXTS,
     schema=ANY_JSON,

@@ -64,7 +64,7 @@ SIZES = st.integers(MIN_TARGET_TOKENS, 200).flatmap(
 
 
 @given(DOCUMENTS, SIZES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_chunks_hold_the_document_in_order_and_within_the_limit(document, sizes):
     target, overlap = sizes
     chunks = chunk_blocks(document, target_tokens=target, overlap_tokens=overlap)
@@ -85,7 +85,7 @@ def test_chunks_hold_the_document_in_order_and_within_the_limit(document, sizes)
 
 
 @given(DOCUMENTS, SIZES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_without_overlap_no_character_is_in_two_chunks(document, sizes):
     chunks = chunk_blocks(document, target_tokens=sizes[0], overlap_tokens=0)
     assert "".join("".join(texts(chunks)).split()) == "".join(document.text.split())

@@ -132,7 +132,7 @@ def test_an_extract_is_telling_short_and_the_same_each_time():
     assert made.count("twelve thousand") <= 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text(min_size=1, max_size=300).filter(str.strip), min_size=1, max_size=8), st.integers(1, 500))
 def test_an_extract_quotes(texts, characters):
     made = extract(texts, characters)

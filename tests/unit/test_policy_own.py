@@ -73,7 +73,7 @@ kinds = st.sampled_from(["MicroDao", "Tool", "Agent"])
 
 
 @given(sources=sources, principal=principals, action=actions, kind=kinds, granted=st.booleans())
-@hypothesis_settings(max_examples=400, deadline=None)
+@hypothesis_settings(max_examples=400)
 def test_no_text_reaches_another_microdao(
     sources: Mapping[str, str], principal: Principal, action: str, kind: str, granted: bool
 ) -> None:
@@ -86,7 +86,7 @@ def test_no_text_reaches_another_microdao(
 
 
 @given(sources=sources, principal=principals, action=actions, kind=kinds, granted=st.booleans())
-@hypothesis_settings(max_examples=400, deadline=None)
+@hypothesis_settings(max_examples=400)
 def test_no_text_gives_what_is_not_a_members(
     sources: Mapping[str, str], principal: Principal, action: str, kind: str, granted: bool
 ) -> None:
@@ -102,7 +102,7 @@ def test_no_text_gives_what_is_not_a_members(
 
 
 @given(sources=sources)
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=200)
 def test_a_tool_without_a_grant_stays_shut(sources: Mapping[str, str]) -> None:
     own = OwnPolicies("m", 1, sources)
     for role in sorted(ROLES):

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest
@@ -31,13 +31,11 @@ def shuffled(value: Any, seed: int) -> Any:
     return [shuffled(one, seed) for one in value] if isinstance(value, list) else value
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), OBJECTS, st.integers())
 def test_the_hash_does_not_depend_on_the_order_of_keys(name: str, description: str, schema: dict[str, Any], seed: int):
     assert definition_hash(name, description, schema) == definition_hash(name, description, shuffled(schema, seed))
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.text(), st.text(), OBJECTS, OBJECTS)
 def test_the_hash_tells_apart_what_differs(
     name: str, other: str, said: str, meant: str, schema: dict[str, Any], changed: dict[str, Any]
@@ -132,7 +130,6 @@ def test_an_unsound_schema_is_refused_with_the_reason(schema: dict[str, Any], wh
     assert time.perf_counter() - started < 1
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_whatever_is_no_schema_is_refused_and_nothing_else_happens(value: Any):
     with suppress(InvalidRequest):

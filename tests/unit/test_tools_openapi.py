@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ApiError, InvalidRequest, TooLarge
@@ -408,7 +408,6 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(JSON, JSON, JSON)
 def test_any_document_is_read_or_refused(operation: Any, item: Any, components: Any):
     paths = {"/x": {"post": operation if isinstance(operation, dict) else {}}, "/y": item}

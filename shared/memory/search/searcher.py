@@ -118,7 +118,7 @@ def _plan(query: MemoryQuery, space: Space, vector: Vector | None, scopes: Seque
 
 
 async def _answers(connection: Connection, query: MemoryQuery, ranked: Sequence[Ranked]) -> list[Recollection]:
-    shortlist = [one.number for one in ranked[: _SPARE * query.k]]
+    shortlist = [one.number for one in ranked[: _SPARE * query.k] if one.score >= query.min_score]
     texts = await store_answers.read_texts(connection, shortlist, _FOLDED_CHARACTERS)
     chosen = dict(fold(shortlist, texts, query.k))
     scored = {one.number: one for one in ranked}
