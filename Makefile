@@ -3,7 +3,6 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-MAKE_VENV = $(if $(shell command -v uv),uv venv --quiet --allow-existing --python $(PYTHON),$(PYTHON) -m venv)
 INSTALL = infra/install.sh
 
 # They look at what runs on the machine, so that nothing else may.
@@ -17,7 +16,7 @@ help: ## List the targets
 
 $(BIN)/python:
 	@echo "Making $(VENV)"
-	@$(MAKE_VENV) $(VENV)
+	@uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) 2>/dev/null || $(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing what it runs on"

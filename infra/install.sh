@@ -10,10 +10,15 @@ by_pip() {
     $python -m pip install --quiet --disable-pip-version-check --no-deps "$@"
 }
 
-uv=$(command -v uv || echo .venv/bin/uv)
-[ -x "$uv" ] || by_pip -r infra/installer.lock || echo "uv cannot be had here" >&2
-if [ -x "$uv" ] && "$uv" pip install --quiet --python $python --no-deps --compile-bytecode "$@"; then
+runs() {
+    "$1" --version >/dev/null 2>&1
+}
+
+uv=uv
+runs $uv || uv=.venv/bin/uv
+runs $uv || by_pip --force-reinstall -r infra/installer.lock || echo "uv cannot be had here" >&2
+if runs $uv && $uv pip install --quiet --python $python --no-deps --compile-bytecode "$@"; then
     exit
 fi
-echo "Installing with pip instead" >&2
+echo "Installing with pip instead, which takes longer" >&2
 by_pip "$@"

@@ -4,6 +4,8 @@ import os
 import time
 import uuid
 
+_SEPARATOR, _ESCAPE = "\x1f", "\x1b"
+
 
 def uuid7() -> uuid.UUID:
     """A version 7 UUID: 48 bits of Unix milliseconds, then random bits (RFC 9562 §5.7)."""
@@ -20,5 +22,10 @@ def new_id(prefix: str) -> str:
 
 
 def derived_id(prefix: str, *parts: str) -> str:
-    """The same parts always give the same id, so that a repeated delivery names the same row."""
-    return f"{prefix}_{uuid.uuid5(uuid.NAMESPACE_OID, chr(31).join(parts)).hex}"
+    """The same parts always give the same id, so that a repeated delivery names the same row; others give another."""
+    return f"{prefix}_{uuid.uuid5(uuid.NAMESPACE_OID, _SEPARATOR.join(map(_escaped, parts))).hex}"
+
+
+def _escaped(part: str) -> str:
+    """The part without the separator, which callers may have in their own ids."""
+    return part.replace(_ESCAPE, f"{_ESCAPE}0").replace(_SEPARATOR, f"{_ESCAPE}1")

@@ -8,10 +8,12 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from shared.db.database import Deadlock
+from shared.observability import Log
 
 _WAITS_S = (0.02, 0.1, 0.5)
 """The longest waits before another try; each is random, so that those who met do not meet again."""
 
+_log = Log("db")
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -29,6 +31,7 @@ def repeated_after_deadlocks(
         for longest in _WAITS_S:
             with suppress(Deadlock):
                 return await work(*args, **kwargs)
+            _log.warning("done again after a deadlock", work=work.__qualname__)
             await asyncio.sleep(random.uniform(0, longest))  # noqa: S311
         return await work(*args, **kwargs)
 

@@ -57,7 +57,8 @@ class FlowContext(_Body):
     microdao_id: Name | None = None
     agent_id: Name | None = None
     agent_run_id: Name | None = None
-    user_id: Name | None = None
+    user_id: Name | None = Field(default=None, exclude_if=lambda user_id: user_id is None)
+    """Left out of what is kept where nobody is named: a request from before there were users is still the same one."""
     confidential: bool = False
 
 

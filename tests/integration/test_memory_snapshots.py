@@ -172,6 +172,20 @@ async def test_merge_adds_what_is_missing(memory: Memory, database: Database, mi
     assert any(lost.id in job.item_ids for job in await queued(database, microdao))
 
 
+async def test_passages_count_as_their_documents_come_and_go(memory: Memory, microdao: str):
+    empty = await memory.snapshots.save(microdao, AGENT, "empty")
+    text = "\n\n".join(f"paragraph {number} {'word ' * 150}" for number in range(3))
+    document = NewDocument(microdao_id=microdao, agent_id=AGENT, data=text.encode(), media_type="text/plain")
+    await memory.documents.add(document)
+    passages = len(await ids_of(memory, microdao))
+    assert passages > 1
+    full = await memory.snapshots.save(microdao, AGENT, "full")
+    gone = await memory.snapshots.restore(microdao, empty["id"], None, "replace")
+    assert (gone.added, gone.removed, gone.documents_removed) == (0, passages, 1)
+    back = await memory.snapshots.restore(microdao, full["id"], None, "replace")
+    assert (back.added, back.removed, back.documents_added) == (passages, 0, 1)
+
+
 @pytest.mark.parametrize("mode", ["merge", "replace"])
 async def test_to_another_agent_and_to_another_microdao(memory: Memory, database: Database, microdao: str, mode: str):
     elsewhere = f"microdao:{new_id('elsewhere')}"

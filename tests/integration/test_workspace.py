@@ -242,6 +242,13 @@ async def test_tests_run_on_a_copy_in_the_sandbox(devtools: DevTools) -> None:
 
 
 @pytest.mark.skipif(not is_supported(), reason="the jail needs Linux on x86-64 or arm64")
+async def test_no_tests_are_no_success(devtools: DevTools) -> None:
+    agent = invocation(agent_id="agent:idle")
+    await devtools.fs_write(tool("fs_write"), {"path": "test_none.py", "content": "def check():\n    pass\n"}, agent)
+    with pytest.raises(ToolFailed, match=r"no tests were found in test_none\.py"):
+        await devtools.run_tests(tool("run_tests"), {"path": "test_none.py"}, agent)
+
+
 async def test_endless_tests_are_ended(devtools: DevTools) -> None:
     agent = invocation(agent_id="agent:endless")
     content = "def test_endless():\n    while True:\n        pass\n"

@@ -280,3 +280,11 @@ def test_any_text_is_resolved_or_refused(text):
         for reference in references(text):
             step_of(reference)
         resolve(text, FIELDS, OUTPUTS)
+
+
+def test_a_request_that_names_no_user_is_kept_as_before_there_were_users():
+    context = {"team_id": None, "microdao_id": None, "agent_id": None, "agent_run_id": None, "confidential": False}
+    assert storable(FlowRequest())["context"] == context
+    assert storable(FlowRequest.model_validate({"context": {"user_id": None}}))["context"] == context
+    named = storable(FlowRequest.model_validate({"context": {"user_id": "olena"}}))
+    assert named["context"] == {**context, "user_id": "olena"}

@@ -57,3 +57,5 @@ def test_ids_sort_by_time_and_derive_from_their_parts() -> None:
     assert len(set(ids)) == 3
     assert ids[0][:13] <= ids[2][:13]
     assert derived_id("use", "a", "b") == derived_id("use", "a", "b") != derived_id("use", "ab")
+    alike = [("a\x1f", "b"), ("a", "\x1fb"), ("a", "", "b"), ("a\x1b1", "b"), ("a", "\x1b1b"), ("a", "b"), ("a\x1fb",)]
+    assert len({derived_id("use", *parts) for parts in alike}) == len(alike)

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -49,7 +50,6 @@ class Documents:
         self._database = database
         self._intake = intake
 
-    @repeated_after_deadlocks
     async def add(self, document: NewDocument) -> Row:
         """Keep a document, all of it or nothing; the same bytes in the same scope are kept once.
 
@@ -65,13 +65,19 @@ class Documents:
         row = _document_row(document, scope, parsed, len(chunks))
         _check_repeated(row["title"], document.metadata, len(chunks))
         items = await asyncio.to_thread(lambda: [_item_row(document, row, chunk) for chunk in chunks])
+        await self._write(document, scope, row, items)
+        async with self._database.agent(document.microdao_id, document.agent_id, scope.user_id) as connection:
+            return _found(await store_documents.read_added(connection, row["id"]), row["id"], document.agent_id)
+
+    @repeated_after_deadlocks
+    async def _write(
+        self, document: NewDocument, scope: ScopeRef, row: dict[str, Any], items: Sequence[dict[str, Any]]
+    ) -> None:
         place = document.microdao_id, document.agent_id, scope
         async with self._intake.writing(*place, by_admin=document.by_admin) as (connection, scope_id):
             await store_documents.insert_document(connection, row | {"scope_id": scope_id})
             await store.insert_items(connection, [item | {"scope_id": scope_id} for item in items])
             await enqueue_items(connection, document.microdao_id, [item["id"] for item in items])
-        async with self._database.agent(document.microdao_id, document.agent_id, scope.user_id) as connection:
-            return _found(await store_documents.read_added(connection, row["id"]), row["id"], document.agent_id)
 
     async def get(self, microdao_id: str, agent_id: str, document_id: str, user_id: str | None = None) -> Row:
         """A document with how many of its chunks are ``pending`` or ``failed``. Raises NotFound.

@@ -176,7 +176,8 @@ async def _apply_to_user(
 async def _apply(connection: Connection, scope_id: int, target: Target, contents: Contents, mode: Mode) -> Restored:
     there = await store_snapshots.read_documents(connection, scope_id)
     documents, gone = plan_documents(contents.documents, there, mode)
-    existing = [row for row in await store_snapshots.read_items(connection, scope_id) if row["document_id"] not in gone]
+    every = await store_snapshots.read_items(connection, scope_id)
+    existing = [row for row in every if row["document_id"] not in gone]
     plan = plan_items(target, contents.items, existing, mode, utc_now())
     await store_snapshots.remove(connection, scope_id, plan.remove, gone)
     for document in documents:
@@ -184,7 +185,8 @@ async def _apply(connection: Connection, scope_id: int, target: Target, contents
         await store_documents.insert_document(connection, row)
     await store_snapshots.date_documents_back(connection, documents)
     await _write_items(connection, scope_id, target, plan)
-    added, removed = {row["id"] for row in plan.add}, set(plan.remove)
+    passages = {row["id"] for row in every if row["document_id"] in gone}
+    added, removed = {row["id"] for row in plan.add}, {*plan.remove, *passages}
     return Restored(
         agent_id=target.agent_id,
         mode=mode,

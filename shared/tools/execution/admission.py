@@ -65,7 +65,11 @@ async def would_admit(
 
 def _with_grant(reason: str, facts: Mapping[str, Any]) -> str:
     """Why a call was refused, and the grant that it lacks: the rule's name does not say whose and which."""
-    return reason if facts["granted"] else f"{reason}: {facts['agent_id']} was not granted {facts['tool']}"
+    if facts["granted"]:
+        return reason
+    agent = facts["agent_id"]
+    call = f"PUT /internal/tools/agents/{agent}/permissions"
+    return f"{reason}: {agent} was not granted {facts['tool']}; an admin grants it with {call}"
 
 
 async def _find(connection: Connection, request: ToolCallRequest) -> tuple[Tool, dict[str, Any]]:

@@ -17,6 +17,7 @@ from shared.tools.workspace.workspace import Workspace
 DEVTOOLS = ("fs_read", "fs_write", "run_tests")
 
 _RUNNER = "shared.tools.sandbox.jail.test_runner"
+_WHAT_COUNTS = "where pytest is not installed, only methods of unittest.TestCase count"
 _READ_BYTES = 200_000
 _MARGIN_S = 0.5
 _MAX_LISTED = 500
@@ -61,6 +62,8 @@ class DevTools:
         except SandboxUnavailable as error:
             raise ToolFailed(f"tests cannot run: {error}") from error
         if result.status == "ok" and isinstance(result.value, dict):
+            if not any(result.value[kind] for kind in ("passed", "failed", "errors", "skipped")):
+                raise ToolFailed(f"no tests were found in {request['path']} ({_WHAT_COUNTS})")
             return {**result.value, "output": _without_paths(str(result.value.get("output", "")))}
         if result.killed_by == "wall":
             raise ToolFailed(f"the tests did not finish within {tool.timeout_ms} ms", code="tool_timeout")
