@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from functions.chat.bodies import JsonRoute
 from functions.chat.dependencies import Cursor, PageLimit, PrincipalDep, ServicesDep, permit
-from functions.chat.schemas import ERRORS, View
+from functions.chat.schemas import ERRORS, Accepted, View
 
 router = APIRouter(route_class=JsonRoute, responses=ERRORS, tags=["Agents"])
 
@@ -91,6 +91,15 @@ async def get_session(session_id: str, services: ServicesDep, principal: Princip
     await permit(services, principal, "session.read", "Session", session_id)
     row, messages = await services.agents.sessions.state(principal.microdao_id, session_id)
     return SessionState.model_validate({**row, "session_id": row["id"], "messages": messages})
+
+
+@router.delete("/agents/{session_id}", summary="Delete a session")
+async def delete_session(session_id: str, services: ServicesDep, principal: PrincipalDep) -> Accepted:
+    """With all that was said in it; a turn under way loses it. What the agent remembers of it is memory's, and stays:
+    `POST /internal/agent-memory/forget` with `filters.session_id` deletes that."""
+    await permit(services, principal, "session.write", "Session", session_id)
+    await services.agents.sessions.delete(principal.microdao_id, session_id)
+    return Accepted()
 
 
 @router.get("/internal/agents/blueprints", summary="List blueprints")

@@ -163,6 +163,15 @@ class Sessions:
                 raise NotFound(f"no session {session_id!r}")
             return row, await store.list_messages(connection, session_id)
 
+    async def delete(self, microdao_id: str, session_id: str) -> None:
+        """Forget a session and all that was said in it; a turn under way loses it. Raises NotFound.
+
+        What the agent remembers of it stays: that is memory's.
+        """
+        async with self._database.tenant(microdao_id) as connection:
+            if not await store.delete_session(connection, session_id):
+                raise NotFound(f"no session {session_id!r}")
+
     async def list(
         self, microdao_id: str, user_id: str | None, before: str | None, limit: int
     ) -> tuple[list[Row], int]:
@@ -206,8 +215,10 @@ def check_history(history: list[dict[str, Any]]) -> None:
 
 
 def lost(session: Session) -> IllegalState:
-    """The refusal of a turn whose session was taken over or swept."""
-    return IllegalState(f"session {session.id} fell silent and was given up or taken over; send the message again")
+    """The refusal of a turn whose session was taken over, swept or deleted."""
+    return IllegalState(
+        f"session {session.id} was deleted, or fell silent and was given up or taken over; send the message again"
+    )
 
 
 def _agent(microdao_id: str, row: Row) -> Agent:

@@ -187,6 +187,11 @@ async def list_sessions(connection: Connection, user_id: str | None, before: str
     )
 
 
+async def delete_session(connection: Connection, session_id: str) -> bool:
+    """Delete a session with its messages; whether there was one."""
+    return (await connection.execute("DELETE FROM session WHERE id = %s", (session_id,))).rowcount > 0
+
+
 async def count_sessions(connection: Connection, user_id: str | None) -> int:
     """How many sessions the transaction sees, of one end user or all."""
     row = await fetch_one(

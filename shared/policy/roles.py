@@ -30,6 +30,7 @@ ACTION_GROUPS: Final[dict[str, tuple[str, ...]]] = {
     "flow.run": ("use",),
     "flow.read": ("use",),
     "session.read": ("use",),
+    "session.write": ("use",),
     "usage.read": ("use",),
     "policy.ask": ("use",),
     "blueprint.read": ("use",),

@@ -139,6 +139,7 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("POST", "/admin/secrets/reseal"): Route("operator", {}, is_tried=False),
     ("GET", "/agents"): Route("member"),
     ("GET", "/agents/{session_id}/state"): Route("member"),
+    ("DELETE", "/agents/{session_id}"): Route("member"),
     ("GET", "/internal/agents/blueprints"): Route("member"),
     ("POST", "/internal/router/flows"): Route(
         "member", {"input": "a", "steps": [{"id": "a", "type": "tool", "tool": "no.such"}]}

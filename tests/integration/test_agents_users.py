@@ -146,6 +146,35 @@ async def test_the_sessions_of_a_user_are_listed(http):
     assert (page["total"], (await http.get("/agents")).json()["total"]) == (3, 5)
 
 
+async def test_nothing_is_left_of_a_user_who_is_forgotten_with_her_sessions(http, api, database, microdao):
+    await session(http, SAID, user=OLENA)
+    kept = await session(http, "hello", user=IHOR)
+    for one in (await http.get("/agents", params={"user_id": OLENA})).json()["agents"]:
+        assert (await http.delete(f"/agents/{one['session_id']}")).json() == {"ok": True}
+        assert (await http.delete(f"/agents/{one['session_id']}")).status_code == 404
+        assert (await http.get(f"/agents/{one['session_id']}/state")).status_code == 404
+        assert (await say(http, "still there?", one["session_id"])).status_code == 404
+    await api.services.memory.users.forget(microdao, AGENT, OLENA)
+    assert [row["id"] for row in await rows(database, microdao, "session")] == [kept]
+    for table in ("session_message", "memory_item", "memory_posting"):
+        async with database.tenant(microdao) as connection:
+            found = await fetch_all(connection, f"SELECT t::text AS row FROM {table} t")
+        assert not [row for row in found if "xylophone" in row["row"]], table
+
+
+async def test_a_turn_loses_a_session_that_is_deleted(http, fake, database, microdao):
+    fake.will(Reply(text="too late", delay_s=1.0))
+    turn = asyncio.create_task(say(http, SAID, user=OLENA))
+    async with asyncio.timeout(10):
+        while not fake.requests:  # noqa: ASYNC110 - the model is asked when the session is there
+            await asyncio.sleep(0.01)
+    (row,) = await rows(database, microdao, "session")
+    await http.delete(f"/agents/{row['id']}")
+    answer = await turn
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "illegal_state")
+    assert await rows(database, microdao, "session") == await kept(database, microdao) == []
+
+
 async def test_a_session_of_nobody_in_particular_stays_nobodys(http, database, microdao):
     first = await session(http, SAID)
     assert (await say(http, "hello?", model=first, user=OLENA)).status_code == 404

@@ -37,6 +37,7 @@ MATRIX = {
     "flow.run": " msao p",
     "flow.read": " msao p",
     "session.read": " msao p",
+    "session.write": " msao p",
     "usage.read": " msao p",
     "policy.ask": " msao p",
     "blueprint.read": " msao p",
