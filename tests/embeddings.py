@@ -9,9 +9,13 @@ from typing import Any
 import psycopg
 
 from localstack.postgres import RUNTIME_LOGIN, EmbeddedPostgres
+from shared.cloud.outbox import Outbox
 from shared.db.database import Database
 from shared.db.migrate import migrate
 from shared.ids import new_id
+from shared.memory.embedding.embedders import Embedders
+from shared.memory.embedding.spaces import Spaces
+from shared.memory.memory import Memory
 from tests.fakes.openai_server import FakeOpenAI
 
 _TEMPLATE = "own_template"
@@ -71,6 +75,14 @@ class FakeEmbeddings(FakeOpenAI):
         for entry, text in zip(made["data"], body["input"], strict=True):
             entry["embedding"] = bag_of_words(text, self.dimensions)
         return made
+
+
+@asynccontextmanager
+async def simple_memory(database: Database) -> AsyncIterator[Memory]:
+    """Memory with one such model. Jobs stay in the outbox: tests deliver them by hand."""
+    outbox = Outbox(database, {})
+    yield Memory(database, outbox, Spaces(database, Embedders(BagOfWords("a-model"))))
+    await outbox.close()
 
 
 @asynccontextmanager

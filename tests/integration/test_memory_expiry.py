@@ -6,12 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from localstack.postgres import EmbeddedPostgres
-from shared.cloud.outbox import Outbox
 from shared.db.database import Database
-from shared.memory.embedding.embedders import Embedders
-from shared.memory.embedding.spaces import Spaces
 from shared.memory.memory import Memory
-from tests.embeddings import BagOfWords, add_tenant, own_database
+from tests.embeddings import add_tenant, own_database, simple_memory
 from tests.memories import AGENT, ask, index_all, kept, new
 
 TENANT = "microdao:expiring"
@@ -43,14 +40,12 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
 @pytest.fixture
 async def memory(database: Database) -> AsyncIterator[Memory]:
     """With half of its items to expire in a day."""
-    outbox = Outbox(database, {})  # jobs stay in it: the tests deliver them by hand
-    memory = Memory(database, outbox, Spaces(database, Embedders(BagOfWords("a-model"))))
-    await memory.store(new(TENANT, QUESTION))
-    await index_all(memory, database, TENANT)
-    await database.run(_COPY, (COUNT,))
-    await database.run("UPDATE memory_item SET queued_at = NULL")
-    yield memory
-    await outbox.close()
+    async with simple_memory(database) as memory:
+        await memory.store(new(TENANT, QUESTION))
+        await index_all(memory, database, TENANT)
+        await database.run(_COPY, (COUNT,))
+        await database.run("UPDATE memory_item SET queued_at = NULL")
+        yield memory
 
 
 async def expire(database: Database) -> None:

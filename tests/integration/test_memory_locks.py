@@ -17,12 +17,10 @@ from shared.memory.channels import Message
 from shared.memory.documents import store_documents
 from shared.memory.documents.documents import NewDocument
 from shared.memory.embedding import store_spaces
-from shared.memory.embedding.embedders import Embedders
-from shared.memory.embedding.spaces import Spaces
 from shared.memory.intake import Intake, item_row
 from shared.memory.memory import Memory
 from shared.memory.model import Filters, Listing, ScopeRef
-from tests.embeddings import BagOfWords, add_tenant, beside, own_database
+from tests.embeddings import add_tenant, beside, own_database, simple_memory
 from tests.memories import AGENT, ask, index_all, kept, new
 from tests.races import until_somebody_waits
 
@@ -42,9 +40,8 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def memory(database: Database) -> AsyncIterator[Memory]:
-    outbox = Outbox(database, {})  # jobs stay in it: the tests deliver them by hand
-    yield Memory(database, outbox, Spaces(database, Embedders(BagOfWords("a-model"))))
-    await outbox.close()
+    async with simple_memory(database) as memory:
+        yield memory
 
 
 def document(chunks: int, **fields: Any) -> NewDocument:

@@ -10,16 +10,13 @@ import pytest
 
 from localstack.postgres import EmbeddedPostgres
 from shared.clock import utc_now
-from shared.cloud.outbox import Outbox
 from shared.db.database import Database
 from shared.errors import Conflict, NotFound, Unavailable
 from shared.memory.channels import Message
 from shared.memory.documents.documents import NewDocument
-from shared.memory.embedding.embedders import Embedders
-from shared.memory.embedding.spaces import Spaces
 from shared.memory.memory import Memory
 from shared.memory.model import Filters, MemoryChange, ScopeRef
-from tests.embeddings import BagOfWords, add_tenant, own_database
+from tests.embeddings import add_tenant, own_database, simple_memory
 from tests.memories import AGENT, ask, kept, new, queued
 
 TENANT = "microdao:crowd"
@@ -120,9 +117,8 @@ async def database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def memory(database: Database) -> AsyncIterator[Memory]:
-    outbox = Outbox(database, {})
-    yield Memory(database, outbox, Spaces(database, Embedders(BagOfWords("a-model"))))
-    await outbox.close()
+    async with simple_memory(database) as memory:
+        yield memory
 
 
 @pytest.mark.parametrize("seed", range(2))

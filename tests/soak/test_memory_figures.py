@@ -13,15 +13,12 @@ import pytest
 
 from localstack.postgres import EmbeddedPostgres
 from shared.clock import utc_now
-from shared.cloud.outbox import Outbox
 from shared.db.database import Database
 from shared.errors import NotFound
 from shared.memory.analytics.analytics import Subject, Wanted
-from shared.memory.embedding.embedders import Embedders
-from shared.memory.embedding.spaces import Spaces
 from shared.memory.memory import Memory
 from shared.memory.model import TIERS, Filters
-from tests.embeddings import BagOfWords, add_tenant, own_database
+from tests.embeddings import add_tenant, own_database, simple_memory
 from tests.memories import AGENT, ask, new, queued
 
 TENANT = "microdao:figures"
@@ -264,9 +261,8 @@ class World:
 async def memory(postgres: EmbeddedPostgres) -> AsyncIterator[Memory]:
     async with own_database(postgres) as database:
         await add_tenant(database, TENANT, AGENT)
-        outbox = Outbox(database, {})  # jobs stay in it: the test delivers them by hand
-        yield Memory(database, outbox, Spaces(database, Embedders(BagOfWords("a-model"))))
-        await outbox.close()
+        async with simple_memory(database) as memory:
+            yield memory
 
 
 @pytest.mark.parametrize("seed", range(3))
