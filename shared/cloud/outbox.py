@@ -61,7 +61,6 @@ class Outbox:
         self._queues = queues
         self._inline = inline
         self._wake = asyncio.Event()
-        self._closing = False
         self._due_at = math.inf
         self._relay: asyncio.Task[None] | None = None
 
@@ -73,12 +72,7 @@ class Outbox:
         if self._inline:
             await self._flush_safely()
             return
-        if self._relay is None or self._relay.done():
-            self._relay = asyncio.create_task(self._run_relay(), name="outbox-relay")
-        due_at = asyncio.get_running_loop().time() + within_s
-        if due_at < self._due_at:
-            self._due_at = due_at
-            self._wake.set()
+        self._send_by(asyncio.get_running_loop().time() + within_s)
 
     async def flush(self) -> int:
         """Send every unsent job; the number sent."""
@@ -111,24 +105,29 @@ class Outbox:
 
     async def close(self) -> None:
         """Send what is left and stop the relay; it is never cut off in the middle of its work."""
-        self._closing = True
-        self._wake.set()
         if self._relay is not None:
-            await asyncio.gather(self._relay, return_exceptions=True)
+            await asyncio.gather(self._send_by(0.0), return_exceptions=True)
+
+    def _send_by(self, due_at: float) -> "asyncio.Task[None]":
+        """The task that will have sent everything by then, a moment of the loop's clock."""
+        if due_at < self._due_at:
+            self._due_at = due_at
+            self._wake.set()
+        if self._relay is None or self._relay.done():
+            self._relay = asyncio.create_task(self._run_relay(), name="outbox-relay")
+        return self._relay
 
     async def _run_relay(self) -> None:
+        """Send what is due, and end when nothing is: an outbox that is left to itself leaves no task behind."""
         clock = asyncio.get_running_loop().time
-        while True:
+        while self._due_at < math.inf:
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._due_at if self._due_at < math.inf else None):
+                async with asyncio.timeout_at(self._due_at):
                     await self._wake.wait()
             self._wake.clear()
-            is_last = self._closing
-            if is_last or self._due_at <= clock():
+            if self._due_at <= clock():
                 self._due_at = math.inf
                 await self._flush_safely()
-            if is_last:
-                return
 
     async def _flush_safely(self) -> None:
         try:

@@ -187,3 +187,16 @@ async def test_jobs_that_can_wait_are_gathered_and_leave_with_an_urgent_one(
     await relay.committed(within_s=60)
     await relay.close()
     assert len(queue.sent) == 3
+
+
+async def test_who_has_nothing_to_send_leaves_no_task_behind(
+    database: Database, microdao: str, name: str, queue: MemoryQueue
+) -> None:
+    relay = Outbox(database, {name: queue})  # type: ignore[dict-item]
+    for _ in range(2):  # it begins anew
+        await _enqueue(database, microdao, name, 1)
+        await relay.committed()
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "outbox-relay"))
+    assert len(queue.sent) == 2
+    await relay.close()
