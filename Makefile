@@ -39,7 +39,7 @@ test: $(VENV)/.dev ## Run the checks and the whole test suite
 
 soak: $(VENV)/.dev ## Run races, streams and new random examples for minutes on end
 	@$(BIN)/python -m pytest tests/soak
-	@$(BIN)/python -m pytest -n auto --hypothesis-profile soak $$(grep -rl hypothesis tests/unit)
+	@$(BIN)/python -m pytest -n auto --hypothesis-profile soak $$(grep -rl --include='*.py' hypothesis tests/unit)
 
 check: $(VENV)/.dev ## Format, lint, types, layers, templates
 	@$(BIN)/ruff format --check --quiet .

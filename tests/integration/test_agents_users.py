@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from shared.db.database import Database, Row, fetch_all
+from shared.errors import NotFound
 from shared.memory.channels import Message
 from shared.memory.model import ScopeRef
 from shared.policy.principal import agent_principal
@@ -146,7 +147,15 @@ async def test_the_sessions_of_a_user_are_listed(http):
     assert (page["total"], (await http.get("/agents")).json()["total"]) == (3, 5)
 
 
-async def test_nothing_is_left_of_a_user_who_is_forgotten_with_her_sessions(http, api, database, microdao):
+async def test_another_tenants_session_is_not_there(http, api, other_microdao):
+    kept = await session(http, SAID, user=OLENA)
+    with pytest.raises(NotFound):
+        await api.services.agents.sessions.delete(other_microdao, kept)
+    assert await api.services.agents.sessions.list(other_microdao, OLENA, None, 9) == ([], 0)
+    assert (await http.get(f"/agents/{kept}/state")).status_code == 200
+
+
+async def test_memory_and_sessions_hold_nothing_of_a_user_who_is_forgotten(http, api, database, microdao):
     await session(http, SAID, user=OLENA)
     kept = await session(http, "hello", user=IHOR)
     for one in (await http.get("/agents", params={"user_id": OLENA})).json()["agents"]:
